@@ -1,0 +1,38 @@
+"""octavo folds a neural network into eight bits.
+
+The names below are resolved on first use, so that ``import octavo`` and ``octavo.load`` cost a deployment nothing
+beyond numpy and the standard library: torch, onnx and TVM are imported only by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .backends.api import compile, optimize, trace
+    from .backends.bundle.loader import load
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "compile", "load", "optimize", "trace"]
+
+_HOME = {
+    "compile": ".backends.api",
+    "load": ".backends.bundle.loader",
+    "optimize": ".backends.api",
+    "trace": ".backends.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the room that defines it."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'octavo' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+    value: object = getattr(import_module(home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
