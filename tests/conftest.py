@@ -1,0 +1,67 @@
+"""What every test shares: which machine features a marker asks for, and files that record an expected text."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Two test processes share two cores; torch and OpenMP read this when they are first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile(
+    "octavo", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("octavo")
+
+ARM_TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-gcc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="also run the tests marked nightly")
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code prints")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("nightly") and not item.config.getoption("--nightly"):
+        pytest.skip("runs with --nightly")
+    if item.get_closest_marker("arm"):
+        _require("OCTAVO_REQUIRE_ARM", [tool for tool in ARM_TOOLS if shutil.which(tool) is None])
+    if item.get_closest_marker("eval") and "OCTAVO_EVAL_DATA" not in os.environ:
+        pytest.skip("OCTAVO_EVAL_DATA does not name a folder with imagenet-sample-500")
+
+
+def _require(variable: str, missing: list[str]) -> None:
+    """Skip for missing tools, or fail where ``variable`` says that this machine must have them."""
+    if not missing:
+        return
+    reason = f"not found: {', '.join(missing)}"
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{variable}=1, but {reason}")
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Texts under ``tests/golden`` that a test compares with what the code prints today."""
+
+    folder: Path
+    update: bool
+
+    def check(self, name: str, text: str) -> None:
+        """Assert that ``text`` equals the file ``name``; with ``--update-golden`` write the file instead."""
+        path = self.folder / name
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path} does not exist; run pytest with --update-golden to write it"
+        assert text == path.read_text(encoding="utf-8"), f"{path.name} differs; --update-golden accepts the change"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(Path(__file__).parent / "golden", bool(request.config.getoption("--update-golden")))
