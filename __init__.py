@@ -1,7 +1,7 @@
 """octavo folds a neural network into eight bits.
 
-The names below are resolved on first use, so that ``import octavo`` and ``octavo.load`` cost a deployment nothing
-beyond numpy and the standard library: torch, onnx and TVM are imported only by the functions that need them.
+The names below are resolved on first use, so that ``import octavo`` and ``octavo.load`` need nothing beyond
+numpy and the standard library: torch, onnx and TVM are imported only by the functions that use them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def __getattr__(name: str) -> object:
     """Import a public name from the room that defines it."""
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'octavo' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+        raise AttributeError(
+            f"module 'octavo' has no attribute {name!r}; it has {', '.join(sorted(__all__))}"
+        )
     value: object = getattr(import_module(home, __name__), name)
     globals()[name] = value
     return value

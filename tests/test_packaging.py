@@ -36,10 +36,16 @@ def package_folders() -> set[str]:
 
 
 def run_python(code: str, *, path: Path | None = None) -> str:
-    """Run ``code`` in a fresh interpreter and return what it prints; ``path`` goes first on its module path."""
+    """Run ``code`` in a fresh interpreter, ``path`` first on its module path, and return what it prints."""
     env = dict(os.environ) | ({"PYTHONPATH": str(path)} if path else {})
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd="/", timeout=120, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd="/",
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -47,7 +53,9 @@ def run_python(code: str, *, path: Path | None = None) -> str:
 
 def test_the_packages_list_equals_the_folders_with_an_init_file() -> None:
     listed: list[str] = project()["tool"]["setuptools"]["packages"]
-    assert listed == sorted(package_folders()), "keep [tool.setuptools] packages in pyproject.toml complete and sorted"
+    assert listed == sorted(package_folders()), (
+        "keep [tool.setuptools] packages in pyproject.toml complete and sorted"
+    )
 
 
 def test_every_source_folder_is_a_package() -> None:
@@ -96,16 +104,18 @@ def test_the_loader_imports_only_numpy_and_the_standard_library() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     import octavo
 
-    with pytest.raises(AttributeError, match="no attribute 'lode'; it has .*compile, load, optimize, trace"):
+    with pytest.raises(AttributeError, match=r"no attribute 'lode'; it has .*compile, load, optimize, trace"):
         octavo.__getattr__("lode")
     assert {"compile", "load", "optimize", "trace"} <= set(dir(octavo))
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the tracked files, so that no leftover in the working tree can be part of it."""
+    """A wheel built from a copy of the tracked files, so that it holds nothing left over in the tree."""
     copy = tmp_path_factory.mktemp("source")
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in filter(None, tracked.split("\0")):
         if (ROOT / name).is_symlink() or not (ROOT / name).is_file():
             continue
@@ -123,7 +133,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert not [name for name in names if not name.startswith("octavo/")]
     assert not [name for name in names if name.split("/")[1] in ("tests", "docs", "build")]
     assert {"octavo/__init__.py", "octavo/py.typed"} <= set(names)
-    data = [path for room in ROOMS for suffix in ("*.c", "*.h", "*.S") for path in (ROOT / room).rglob(suffix)]
+    data = [
+        path for room in ROOMS for suffix in ("*.c", "*.h", "*.S") for path in (ROOT / room).rglob(suffix)
+    ]
     missing = {f"octavo/{path.relative_to(ROOT).as_posix()}" for path in data} - set(names)
     assert not missing, "C sources are package data: see [tool.setuptools.package-data]"
 
