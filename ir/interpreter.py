@@ -1,0 +1,110 @@
+"""The interpreter: what a graph means, node by node.
+
+Before the freeze ops run in torch (differentiable). After it every op with an exact definition runs in numpy, and the
+result is the one all kernels must reproduce to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from .errors import InputError
+from .graph import Graph, Node, Value
+from .op import ExactOp
+from .types import Dim, TensorType, format_shape
+
+Observe = Callable[[Value, torch.Tensor], None]
+
+
+def to_torch(array: np.ndarray) -> torch.Tensor:
+    """A torch tensor that shares nothing with ``array``."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array, copy=True))
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A numpy array of the tensor's elements."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype is torch.bfloat16:
+        bits: np.ndarray = tensor.contiguous().view(torch.int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    result: np.ndarray = tensor.numpy()
+    return result
+
+
+def run_graph(graph: Graph, feeds: Mapping[str, np.ndarray], observe: Observe | None = None) -> dict[str, np.ndarray]:
+    """Run on named numpy inputs without gradients; returns outputs by the user's names.
+
+    Raises:
+        InputError: a name, shape or dtype does not fit the graph's inputs.
+    """
+    check_feeds(graph, feeds)
+    with torch.no_grad():
+        results = run_torch(graph, [to_torch(feeds[v.name]) for v in graph.inputs], observe)
+    return {name: to_numpy(r) for name, r in zip(graph.output_names, results, strict=True)}
+
+
+def run_torch(graph: Graph, inputs: Sequence[torch.Tensor], observe: Observe | None = None) -> list[torch.Tensor]:
+    """Run on torch tensors in the order of the graph's inputs; gradients flow where torch lets them.
+
+    ``observe`` is called with every value a node makes. Tensors are dropped after their last use.
+    """
+    remaining = {v: len(v.uses) + sum(o is v for o in graph.outputs) for v in graph.values()}
+    env: dict[Value, torch.Tensor] = dict(zip(graph.inputs, inputs, strict=True))
+    if observe:
+        for value, tensor in env.items():
+            observe(value, tensor)
+    for node in graph.nodes:
+        results = run_node(node, [env[v] for v in node.inputs])
+        for value, tensor in zip(node.outputs, results, strict=True):
+            if remaining[value]:
+                env[value] = tensor
+            if observe:
+                observe(value, tensor)
+        for value in node.inputs:
+            remaining[value] -= 1
+            if not remaining[value]:
+                env.pop(value, None)
+    return [env[v] for v in graph.outputs]
+
+
+def run_node(node: Node, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """One node on torch tensors: by its exact definition where it has one, else in torch."""
+    op = node.op
+    if isinstance(op, ExactOp):
+        types = [v.type for v in node.inputs]
+        exact = op.exact(types, *map(to_numpy, inputs))
+        return tuple(map(to_torch, exact if isinstance(exact, tuple) else (exact,)))
+    result = op.run(*inputs)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def check_feeds(graph: Graph, feeds: Mapping[str, np.ndarray]) -> None:
+    """Raise :class:`InputError` unless ``feeds`` holds just the graph's inputs with fitting types."""
+    names = [v.name for v in graph.inputs]
+    unknown, missing = set(feeds) - set(names), set(names) - set(feeds)
+    if unknown or missing:
+        what = "; ".join(
+            [
+                *(f"no input is named {n}" for n in sorted(unknown)),
+                *(f"{n} is missing" for n in sorted(missing)),
+            ]
+        )
+        raise InputError(what, expected=f"inputs {', '.join(names)}")
+    for value in graph.inputs:
+        _check_feed(value.name, value.type, feeds[value.name])
+
+
+def _check_feed(name: str, type: TensorType, array: np.ndarray) -> None:
+    if array.dtype != type.dtype.numpy:
+        raise InputError(f"input {name} has dtype {array.dtype}", expected=type.dtype.value)
+    fits = array.ndim == type.rank and all(
+        isinstance(want, Dim) or want == have for want, have in zip(type.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"input {name} has shape {format_shape(array.shape)}", expected=format_shape(type.shape))

@@ -1,0 +1,62 @@
+"""Conversions of element type, selection, and identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ..errors import ModelError
+from ..op import Op, Quantization, register_op
+from ..types import DType, TensorType, broadcast_shapes
+
+
+@register_op
+@dataclass(frozen=True)
+class Cast(Op):
+    """The same numbers in another element type; floats truncate toward zero into integers."""
+
+    dtype: DType
+
+    name: ClassVar[str] = "cast"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x.with_dtype(self.dtype),)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.dtype.torch)
+
+
+@register_op
+@dataclass(frozen=True)
+class Where(Op):
+    """``a`` where ``condition``, else ``b``; all three broadcast."""
+
+    name: ClassVar[str] = "where"
+    operands: ClassVar[tuple[str, ...]] = ("condition", "a", "b")
+
+    def infer(self, condition: TensorType, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:
+        if condition.dtype is not DType.BOOL or a.dtype is not b.dtype:
+            raise ModelError(f"where of {condition}, {a}, {b}", expected="a bool condition and one element type")
+        return (TensorType(a.dtype, broadcast_shapes(condition.shape, a.shape, b.shape)),)
+
+    def run(self, condition: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.where(condition, a, b)
+
+
+@register_op
+@dataclass(frozen=True)
+class Identity(Op):
+    """x."""
+
+    name: ClassVar[str] = "identity"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+    quantization: ClassVar[Quantization] = Quantization.PRESERVING
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return x

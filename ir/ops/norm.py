@@ -1,0 +1,86 @@
+"""Normalizations: batch, layer, softmax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ..errors import ModelError
+from ..op import Op, Quantization, register_op
+from ..types import TensorType, normalize_axis
+
+
+@register_op
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Inference-time batch normalization over channel axis 1: ``(x - mean) / sqrt(variance + epsilon) * scale + bias``."""
+
+    epsilon: float = 1e-5
+
+    name: ClassVar[str] = "batch_norm"
+    operands: ClassVar[tuple[str, ...]] = ("x", "scale", "bias", "mean", "variance")
+
+    def infer(
+        self, x: TensorType, scale: TensorType, bias: TensorType, mean: TensorType, variance: TensorType
+    ) -> tuple[TensorType, ...]:
+        for part in (scale, bias, mean, variance):
+            if x.rank < 2 or part.shape != (x.shape[1],):
+                raise ModelError(f"batch_norm of {x} with parameters of shape {list(part.shape)}")
+        return (x.with_quant(None),)
+
+    def run(
+        self,
+        x: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor,
+        mean: torch.Tensor,
+        variance: torch.Tensor,
+    ) -> torch.Tensor:
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        factor = scale / torch.sqrt(variance + self.epsilon)
+        return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
+
+
+@register_op
+@dataclass(frozen=True)
+class LayerNorm(Op):
+    """Normalization over the last ``rank`` axes to mean 0 and variance 1, then ``* scale + bias`` of those axes' shape."""
+
+    rank: int = 1
+    epsilon: float = 1e-5
+
+    name: ClassVar[str] = "layer_norm"
+    operands: ClassVar[tuple[str, ...]] = ("x", "scale?", "bias?")
+    quantization: ClassVar[Quantization] = Quantization.NORMALIZATION
+
+    def infer(self, x: TensorType, *affine: TensorType) -> tuple[TensorType, ...]:
+        if not 0 < self.rank <= x.rank:
+            raise ModelError(f"layer_norm over {self.rank} axes of a tensor of rank {x.rank}")
+        for part in affine:
+            if part.shape != x.shape[x.rank - self.rank :]:
+                raise ModelError(f"layer_norm of {x} with a parameter of shape {list(part.shape)}")
+        return (x.with_quant(None),)
+
+    def run(self, x: torch.Tensor, scale: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.nn.functional.layer_norm(x, x.shape[x.ndim - self.rank :], scale, bias, self.epsilon)
+
+
+@register_op
+@dataclass(frozen=True)
+class Softmax(Op):
+    """exp(x - max) / sum(exp(x - max)) along ``axis``."""
+
+    axis: int
+
+    name: ClassVar[str] = "softmax"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+    quantization: ClassVar[Quantization] = Quantization.SOFTMAX
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        normalize_axis(self.axis, x.rank)
+        return (x.with_quant(None),)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x, self.axis)

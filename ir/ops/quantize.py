@@ -1,0 +1,133 @@
+"""Quantization before the freeze: observers and fake quantization; and the plain quantize / dequantize of ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ..errors import ModelError
+from ..op import ExactOp, Op, Quantization, Stage, register_op
+from ..types import DType, QuantParams, TensorType
+
+
+@register_op
+@dataclass(frozen=True)
+class Observer(Op):
+    """Passes its input on and marks it for calibration; ``bounds`` (low, high) is the range found, if any yet.
+
+    ``key`` names the range in range files: the user's name of the value.
+    """
+
+    key: str
+    method: str = "minmax"
+    symmetric: bool = False
+    bounds: tuple[float, float] | None = None
+
+    name: ClassVar[str] = "observer"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+    stage: ClassVar[Stage] = Stage.FLOAT
+    quantization: ClassVar[Quantization] = Quantization.PRESERVING
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@register_op
+@dataclass(frozen=True)
+class FakeQuantize(Op):
+    """Rounds to the grid of a quantized type and back, in float.
+
+    ``scale`` (f32) and ``zero_point`` (f32, integer-valued) are operands, of shape () or one per index of ``axis``,
+    so that training can change them. Gradients pass straight through inside the range.
+    """
+
+    low: int = -128
+    high: int = 127
+    axis: int | None = None
+
+    name: ClassVar[str] = "fake_quantize"
+    operands: ClassVar[tuple[str, ...]] = ("x", "scale", "zero_point")
+    stage: ClassVar[Stage] = Stage.FLOAT
+    quantization: ClassVar[Quantization] = Quantization.PRESERVING
+
+    def infer(self, x: TensorType, scale: TensorType, zero_point: TensorType) -> tuple[TensorType, ...]:
+        expected = () if self.axis is None else (x.shape[self.axis],)
+        if scale.shape != expected or zero_point.shape != expected:
+            raise ModelError(
+                f"fake_quantize with scale {list(scale.shape)} and zero point {list(zero_point.shape)}",
+                expected=f"shape {list(expected)}",
+            )
+        return (x,)
+
+    def run(self, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
+        if self.axis is not None:
+            shape = [1] * x.ndim
+            shape[self.axis] = -1
+            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+        grid = x / scale
+        rounded = grid + (torch.round(grid) - grid).detach()
+        return torch.clamp(rounded, self.low - zero_point, self.high - zero_point) * scale
+
+
+@register_op
+@dataclass(frozen=True)
+class Quantize(Op, ExactOp):
+    """``clamp(rint(x / scale), low - zp, high - zp) + zp`` into an integer type that carries the parameters."""
+
+    dtype: DType
+    quant: QuantParams
+
+    name: ClassVar[str] = "quantize"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(self.dtype, x.shape, self.quant),)
+
+    def exact(self, types: Sequence[TensorType], x: np.ndarray) -> np.ndarray:
+        scale, zero = broadcast_params(self.quant, x.ndim)
+        low, high = integer_range(self.dtype)
+        grid = np.asarray(x, np.float32) / scale
+        # NaN quantizes to the zero point on every target.
+        grid = np.nan_to_num(np.rint(np.clip(grid, low - zero, high - zero)), nan=0.0)
+        return np.asarray(grid.astype(np.int64) + zero, self.dtype.numpy)
+
+
+@register_op
+@dataclass(frozen=True)
+class Dequantize(Op, ExactOp):
+    """``(x - zero point) * scale`` in float32, with the parameters in the type of ``x``."""
+
+    name: ClassVar[str] = "dequantize"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        if x.quant is None:
+            raise ModelError(f"dequantize of {x}", expected="a quantized type")
+        return (x.with_dtype(DType.F32),)
+
+    def exact(self, types: Sequence[TensorType], x: np.ndarray) -> np.ndarray:
+        quant = types[0].quant
+        assert quant is not None
+        scale, zero = broadcast_params(quant, x.ndim)
+        return np.multiply((x.astype(np.int64) - zero).astype(np.float32), scale, dtype=np.float32)
+
+
+def broadcast_params(quant: QuantParams, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (f32) and zero point (i64), shaped to broadcast against a tensor of that rank."""
+    shape = [1] * rank
+    if quant.axis is not None:
+        shape[quant.axis] = -1
+    return quant.scale_array().reshape(shape), quant.zero_point_array().astype(np.int64).reshape(shape)
+
+
+def integer_range(dtype: DType) -> tuple[int, int]:
+    """Smallest and largest stored value."""
+    info = np.iinfo(dtype.numpy)  # type: ignore[type-var]
+    return int(info.min), int(info.max)

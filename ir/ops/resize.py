@@ -1,0 +1,102 @@
+"""Resampling of the trailing spatial dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ..errors import ModelError
+from ..op import Op, Quantization, register_op
+from ..types import TensorType
+
+
+@register_op
+@dataclass(frozen=True)
+class Resize(Op):
+    """Resample every axis: output index i of an axis reads input coordinate ``scale * i + offset``.
+
+    ``size`` is the output shape; ``scale`` and ``offset`` map output indices to input coordinates per axis, so that
+    every coordinate convention of ONNX and torch is data. ``mode``: ``nearest`` (with ``rounding`` floor, ceil,
+    round_prefer_floor or round_prefer_ceil), ``linear`` or ``cubic`` (with ``cubic_a``). Coordinates are clamped to
+    the edge.
+    """
+
+    size: tuple[int, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    mode: str = "nearest"
+    rounding: str = "round_prefer_floor"
+    cubic_a: float = -0.75
+
+    name: ClassVar[str] = "resize"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+    quantization: ClassVar[Quantization] = Quantization.AVERAGE
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        if not x.rank == len(self.size) == len(self.scale) == len(self.offset):
+            raise ModelError(f"resize of {len(self.size)} axes of a tensor of rank {x.rank}")
+        return (TensorType(x.dtype, self.size, x.quant if self.mode == "nearest" else None),)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        for axis in range(x.ndim):
+            if not self._identity(axis, x.shape[axis]):
+                x = self._resample(x, axis)
+        return x
+
+    def _identity(self, axis: int, size: int) -> bool:
+        return self.size[axis] == size and self.scale[axis] == 1.0 and self.offset[axis] == 0.0
+
+    def taps(self, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (i64) and weights (f64), both (outputs, taps), of the input elements that each output mixes."""
+        coordinate = self.scale[axis] * np.arange(self.size[axis], dtype=np.float64) + self.offset[axis]
+        if self.mode == "nearest":
+            index = _round(coordinate, self.rounding)[:, None]
+            weight = np.ones_like(index, np.float64)
+        elif self.mode == "linear":
+            coordinate = np.clip(coordinate, 0, size - 1)
+            low = np.floor(coordinate)
+            index = np.stack([low, low + 1], 1)
+            weight = np.stack([1 - (coordinate - low), coordinate - low], 1)
+        else:
+            low = np.floor(coordinate)
+            index = low[:, None] + np.arange(-1, 3)
+            weight = _cubic(coordinate[:, None] - index, self.cubic_a)
+        return np.clip(index, 0, size - 1).astype(np.int64), weight
+
+    def _resample(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        index, weight = self.taps(axis, x.shape[axis])
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        total: torch.Tensor | None = None
+        for tap in range(index.shape[1]):
+            part = x.index_select(axis, torch.from_numpy(index[:, tap].copy()))
+            if index.shape[1] > 1:
+                part = part * torch.from_numpy(weight[:, tap].copy()).to(x.dtype).reshape(shape)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+
+def _round(coordinate: np.ndarray, rounding: str) -> np.ndarray:
+    match rounding:
+        case "floor":
+            return np.floor(coordinate)
+        case "ceil":
+            return np.ceil(coordinate)
+        case "round_prefer_floor":
+            return np.asarray(np.ceil(coordinate - 0.5))
+        case "round_prefer_ceil":
+            return np.asarray(np.floor(coordinate + 0.5))
+        case _:
+            raise ModelError(f"unknown rounding {rounding}")
+
+
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
+    """Keys' convolution kernel (1981)."""
+    d = np.abs(distance)
+    near = ((a + 2) * d - (a + 3)) * d**2 + 1
+    far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
