@@ -1,0 +1,1 @@
+"""Kernel generation through Apache TVM; importing this package does not import tvm."""

@@ -1,0 +1,81 @@
+"""The ISA levels: plain data about each one. Nothing here imports tvm; the vector operations are in `vector_ops`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .vector import VectorOps
+
+Family = Literal["x86", "arm"]
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One ISA level: what the processor must have, and the widths kernels are generated with.
+
+    `lanes` is the number of 32-bit lanes of a native vector, `vectors` the number of native vector registers.
+    `act_dtype` is how a quantized activation is stored: ``uint8`` (s8 + 128) on x86, ``int8`` on ARM.
+    """
+
+    name: str
+    family: Family
+    triple: str
+    mattr: tuple[str, ...]
+    mcpu: str
+    lanes: int
+    vectors: int
+
+    @property
+    def act_dtype(self) -> Literal["uint8", "int8"]:
+        return "uint8" if self.family == "x86" else "int8"
+
+    @property
+    def act_offset(self) -> int:
+        """What is added to a logical s8 value to get the stored one."""
+        return 128 if self.family == "x86" else 0
+
+    @property
+    def act_min(self) -> int:
+        """The smallest stored activation; the largest is `act_min + 255`."""
+        return self.act_offset - 128
+
+    @property
+    def act_max(self) -> int:
+        return self.act_min + 255
+
+
+_X86 = "x86_64-linux-gnu"
+_ARM = "aarch64-linux-gnu"
+_VNNI512 = ("+avx512vnni",)
+
+AVX2 = Isa("avx2", "x86", _X86, (), "x86-64-v3", 8, 16)
+AVXVNNI = Isa("avxvnni", "x86", _X86, ("+avxvnni",), "x86-64-v3", 8, 16)
+AVX512VNNI = Isa("avx512vnni", "x86", _X86, _VNNI512, "x86-64-v4", 16, 32)
+AMX = Isa("amx", "x86", _X86, (*_VNNI512, "+amx-tile", "+amx-int8"), "x86-64-v4", 16, 32)
+NEON = Isa("neon", "arm", _ARM, ("+neon",), "", 4, 32)
+DOTPROD = Isa("dotprod", "arm", _ARM, ("+neon", "+dotprod"), "", 4, 32)
+I8MM = Isa("i8mm", "arm", _ARM, ("+neon", "+dotprod", "+i8mm"), "", 4, 32)
+
+#: Every ISA level by name, weakest first within its family.
+ISAS: dict[str, Isa] = {isa.name: isa for isa in (AVX2, AVXVNNI, AVX512VNNI, AMX, NEON, DOTPROD, I8MM)}
+
+
+def get_isa(name: str) -> Isa:
+    """The ISA level called `name`; raises ValueError that lists the known ones."""
+    try:
+        return ISAS[name]
+    except KeyError:
+        raise ValueError(f"unknown ISA level {name!r}; known: {', '.join(ISAS)}") from None
+
+
+def vector_ops(isa: Isa) -> VectorOps:
+    """The vector operations of `isa`. Imports tvm: only for the code generation process."""
+    if isa.family == "x86":
+        from .x86 import X86Ops
+
+        return X86Ops(isa)
+    from .arm import ArmOps
+
+    return ArmOps(isa)

@@ -1,0 +1,70 @@
+"""AArch64 vector operations: four 32-bit lanes, sixteen bytes. Imports tvm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import tirx
+
+from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, reinterpret, shuffle
+from .vector import ByteRange, VectorOps
+
+
+class ArmOps(VectorOps):
+    """Stored activations are int8; conversions and narrowing saturate."""
+
+    def load_bytes(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
+        words = f"{'u' if buffer.dtype.startswith('u') else ''}int16x8"
+        parts: list[Expr] = []
+        for step in range(0, count, 8):
+            half = b.let(cast(words, buffer.load(index + step, 8)))
+            parts += [b.let(cast("int32x4", shuffle([half], range(at, at + 4)))) for at in (0, 4)]
+        return parts[: self.vectors_of(count)]
+
+    def rint(self, value: Expr) -> Expr:
+        return intrin("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", value)
+
+    def clamp(self, value: Expr, low: Expr, high: Expr) -> Expr:
+        return intrin(self.f32, "llvm.maxnum.v4f32", intrin(self.f32, "llvm.minnum.v4f32", value, high), low)
+
+    def pack_size(self, available: int) -> int:
+        return min(available, 4)
+
+    def narrow_lanes(self, vectors: int) -> int:
+        return 8 if vectors <= 2 else 16
+
+    def quantize(self, values: Sequence[Expr], into: ByteRange) -> Expr:
+        """No float clamp: fcvtns and every narrowing saturate, and the bounds are whole numbers."""
+        shift = tirx.Broadcast(cast("int16", into.zero_point), 8)
+        halves = self._halves([self.rint(value) for value in values])
+        shifted = [intrin("int16x8", "llvm.sadd.sat.v8i16", half, shift) for half in halves]
+        stored, lanes = self._bytes(shifted), 8 * len(halves)
+        low, high = (tirx.Broadcast(cast("int8", bound), lanes) for bound in (into.byte_low, into.byte_high))
+        return tirx.Min(tirx.Max(stored, low), high)
+
+    def narrow(self, values: Sequence[Expr]) -> Expr:
+        return self._bytes(self._halves(values))
+
+    def _halves(self, values: Sequence[Expr]) -> list[Expr]:
+        words = [intrin("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", value) for value in values]
+        words += words[-1:] * (len(words) % 2)
+        return [shuffle(words[at : at + 2], range(8)) for at in range(0, len(words), 2)]
+
+    def _bytes(self, halves: Sequence[Expr]) -> Expr:
+        narrowed = [intrin("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", half) for half in halves]
+        return narrowed[0] if len(narrowed) == 1 else shuffle(narrowed, range(16))
+
+    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int) -> Expr:
+        """Four lookups of 64 entries; an index outside its quarter keeps what the others found."""
+        width = f"v{lanes}i8"
+        kind, unsigned = f"int8x{lanes}", f"uint8x{lanes}"
+        index = b.let(reinterpret(unsigned, value))
+        result: Expr = const(0, kind)
+        for part in range(4):
+            rows = [table.load(64 * part + 16 * row, 16) for row in range(4)]
+            relative = reinterpret(kind, index - const(64 * part, unsigned))
+            if part == 0:
+                result = intrin(kind, f"llvm.aarch64.neon.tbl4.{width}", *rows, relative)
+            else:
+                result = intrin(kind, f"llvm.aarch64.neon.tbx4.{width}", result, *rows, relative)
+        return b.let(result)

@@ -1,0 +1,119 @@
+"""The vector operations kernel generators are written in, one implementation per family. Imports tvm."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, shuffle, vector
+from . import Isa
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Scalar expressions of a quantized range: the float32 upper bound of t, and int32 zero point and stored bounds."""
+
+    high: Expr
+    zero_point: Expr
+    byte_low: Expr
+    byte_high: Expr
+
+
+class VectorOps(ABC):
+    """Operations on native vectors: `lanes` lanes of float32 or int32, or bytes narrowed from several of them.
+
+    A run of `count` elements is a list of ceil(count / lanes) vectors; lanes past `count` hold garbage.
+    """
+
+    def __init__(self, isa: Isa) -> None:
+        self.isa = isa
+        self.lanes = isa.lanes
+        self.i32 = vector("int32", self.lanes)
+        self.f32 = vector("float32", self.lanes)
+
+    def splat(self, value: Expr) -> Expr:
+        """A scalar in every lane."""
+        return tirx.Broadcast(value, self.lanes)
+
+    def const_i32(self, value: int) -> Expr:
+        return const(value, self.i32)
+
+    def const_f32(self, value: float) -> Expr:
+        return const(value, self.f32)
+
+    def to_f32(self, value: Expr) -> Expr:
+        """Convert int32 lanes to float32, rounding to nearest even."""
+        return cast(self.f32, value)
+
+    def mul(self, left: Expr, right: Expr) -> Expr:
+        """A float32 product that never fuses into a following add (LLVM contracts `a*b+c` by default)."""
+        return self.fence(left * right)
+
+    def fence(self, value: Expr) -> Expr:
+        """Keep the float vector `value` as it is: no contraction or reassociation looks through it."""
+        return intrin(self.f32, f"llvm.arithmetic.fence.v{self.lanes}f32", value)
+
+    def vectors_of(self, count: int) -> int:
+        """How many native vectors hold `count` 32-bit elements."""
+        return -(-count // self.lanes)
+
+    def load_words(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
+        """Load `count` 32-bit elements; reads up to a whole vector."""
+        steps = range(0, count, self.lanes)
+        return [b.let(buffer.load(index + step, self.lanes)) for step in steps]
+
+    def store_words(self, b: Builder, buffer: Buffer, index: Index, values: Sequence[Expr], count: int) -> None:
+        """Store exactly `count` 32-bit elements."""
+        for position, value in enumerate(values):
+            done = position * self.lanes
+            store_part(b, buffer, index + done, value, count=min(self.lanes, count - done), lanes=self.lanes)
+
+    @abstractmethod
+    def load_bytes(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
+        """Load `count` bytes widened to int32 (by the buffer's signedness); reads up to a whole vector of bytes."""
+
+    @abstractmethod
+    def quantize(self, values: Sequence[Expr], into: ByteRange) -> Expr:
+        """Clamp, round to nearest even, shift by the zero point and narrow `pack_size` float32 vectors to one of bytes.
+
+        Any float is right but NaN, which gives one of the bounds.
+        """
+
+    def pack_size(self, available: int) -> int:
+        """How many of `available` vectors one `narrow` or `quantize` takes."""
+        return 4 if available >= 4 else 1
+
+    def narrow_lanes(self, vectors: int) -> int:
+        """Byte lanes of the vector that `narrow` of `vectors` int32 vectors gives."""
+        return vectors * self.lanes
+
+    @abstractmethod
+    def narrow(self, values: Sequence[Expr]) -> Expr:
+        """Saturate `pack_size` int32 vectors into one vector of stored activation bytes, in order."""
+
+    @abstractmethod
+    def rint(self, value: Expr) -> Expr:
+        """float32 to int32, to nearest even. Out of range: 0x80000000 on x86, saturated on ARM; clamp before."""
+
+    @abstractmethod
+    def clamp(self, value: Expr, low: Expr, high: Expr) -> Expr:
+        """Clamp float32 lanes; a NaN gives one of the bounds."""
+
+    @abstractmethod
+    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int) -> Expr:
+        """Map a vector of `lanes` bytes through a 256-byte table indexed by the byte's bit pattern."""
+
+
+def store_part(b: Builder, buffer: Buffer, index: Index, value: Expr, *, count: int, lanes: int) -> None:
+    """Store the first `count` of `lanes` lanes in power-of-two pieces, never a byte more."""
+    if count == lanes:
+        b.store(buffer, index, value, lanes)
+        return
+    done = 0
+    while done < count:
+        piece = 1 << ((count - done).bit_length() - 1)
+        b.store(buffer, index + done, shuffle([value], range(done, done + piece)), piece)
+        done += piece

@@ -1,0 +1,1 @@
+"""Emitters: from a kernel specification to a TIR function. Every module here imports tvm."""

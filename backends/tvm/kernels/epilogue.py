@@ -1,0 +1,91 @@
+"""The shared tail of accumulating kernels, as data: what happens between the int32 accumulator and the stored byte.
+
+- ``t = f32(acc + bias[c]) * m[c]``
+- with a residual: ``t = t + f32(r - zr) * mr``
+- ``y = int(rint(clamp(t, lo, hi))) + zp``, then optionally ``y = table[y]``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..isa import Isa
+from .base import Arg, Array, StridedView, padded
+
+Output = Literal["byte", "f32", "i32"]
+
+#: Words of the `params` constant: float32 lo, hi, residual multiplier; int32 zp, residual zp; lo + zp, hi + zp.
+LO, HI, RESIDUAL_MULTIPLIER, ZERO_POINT, RESIDUAL_ZERO_POINT, BYTE_LO, BYTE_HI = range(7)
+PARAM_WORDS = 16
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """`out`: ``byte`` requantizes, ``f32`` stores f32(acc + bias) * m, ``i32`` the bare accumulator.
+
+    `residual` is the view of the tensor added before the clamp; `table` maps the byte at the end.
+    """
+
+    out: Output = "byte"
+    residual: StridedView | None = None
+    table: bool = False
+
+    @property
+    def out_dtype(self) -> str:
+        return {"byte": "act", "f32": "float32", "i32": "int32"}[self.out]
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        """The parameters of the epilogue, in order; `bias` is folded with zero-point corrections by the kernel."""
+        found: list[Arg] = []
+        if self.residual is not None:
+            found.append(Arg("residual", "act", "in"))
+        found.append(Arg("bias", "int32", "const"))
+        if self.out != "i32":
+            found.append(Arg("multiplier", "float32", "const"))
+        if self.out == "byte":
+            found.append(Arg("params", "int32", "const"))
+        if self.table:
+            found.append(Arg("table", "act", "const"))
+        return tuple(found)
+
+    def pack(self, isa: Isa, channels: int, bias: Array, arrays: dict[str, Array]) -> dict[str, Array]:
+        """The epilogue's constants, padded to `channels`.
+
+        `arrays` may hold: multiplier float32[c]; zero_point; lo, hi (the clamp of t, so relative to the zero point);
+        residual_zero_point, residual_multiplier; table int8[256], the logical output of logical input i - 128.
+        Zero points are in the stored domain of `isa`. Without lo and hi the clamp is the range of a byte.
+        """
+        packed: dict[str, Array] = {"bias": padded(bias, channels, "int32")}
+        if self.out != "i32":
+            packed["multiplier"] = padded(arrays["multiplier"], channels, "float32")
+        if self.out == "byte":
+            packed["params"] = pack_params(isa, arrays)
+        if self.table:
+            packed["table"] = pack_table(isa, arrays["table"])
+        return packed
+
+
+def pack_params(isa: Isa, arrays: dict[str, Array]) -> Array:
+    """The `params` constant (int32 words, see the indices above) from 0-d arrays; zero points in the stored domain."""
+    zero_point = int(arrays["zero_point"])
+    low = int(arrays["lo"]) if "lo" in arrays else isa.act_min - zero_point
+    high = int(arrays["hi"]) if "hi" in arrays else isa.act_max - zero_point
+    words = np.zeros(PARAM_WORDS, "int32")
+    words[[ZERO_POINT, BYTE_LO, BYTE_HI]] = zero_point, low + zero_point, high + zero_point
+    words[RESIDUAL_ZERO_POINT] = int(arrays.get("residual_zero_point", np.int32(0)))
+    floats = words.view("float32")
+    floats[[LO, HI]] = low, high
+    floats[RESIDUAL_MULTIPLIER] = arrays.get("residual_multiplier", np.float32(0))
+    return words
+
+
+def pack_table(isa: Isa, table: Array) -> Array:
+    """A logical table (int8[256], entry i for input i - 128) as stored bytes, indexed by the stored bit pattern."""
+    stored = (np.arange(256) - 128 + isa.act_offset).astype(isa.act_dtype).view("uint8")
+    result = np.zeros(256, "uint8")
+    result[stored] = (table.astype("int64") + isa.act_offset).astype(isa.act_dtype).view("uint8")
+    return result.view(isa.act_dtype)

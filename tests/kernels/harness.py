@@ -1,0 +1,213 @@
+"""Runs generated kernels on arrays: x86 levels in this process, ARM levels under QEMU, many cases at once.
+
+Every argument lies in its own mapping that ends in a guard page, as close behind the permitted over-read as alignment
+allows, so that a kernel that reads or writes further dies. Outputs keep what the caller put into them where the kernel
+does not write.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from octavo.backends.tvm.isa import ISAS, Isa
+from octavo.backends.tvm.kernels.base import Arg, KernelSpec
+from octavo.backends.tvm.worker import CodegenPool
+
+Array = npt.NDArray[Any]
+
+#: The processor QEMU imitates for each ARM level: the weakest one of the level.
+QEMU_CPUS = {"neon": "cortex-a53", "dotprod": "neoverse-n1", "i8mm": "max"}
+_HERE = Path(__file__).parent
+_PAGE = mmap.PAGESIZE
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel call: arrays by argument name, inputs and constants as stored, outputs prefilled by the caller."""
+
+    spec: KernelSpec
+    arrays: Mapping[str, Array]
+    splits: int = field(default=2)
+
+
+def run_kernel(spec: KernelSpec, isa: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Run one kernel; returns its outputs by name."""
+    return run_kernels([Case(spec, arrays)], isa)[0]
+
+
+def run_kernels(cases: Sequence[Case], isa_name: str) -> list[dict[str, Array]]:
+    """Compile the kernels of all cases into one object and run them; the outputs of each case by name."""
+    isa = ISAS[isa_name]
+    symbols: dict[KernelSpec, str] = {}
+    for case in cases:
+        symbols.setdefault(case.spec, f"kernel_{len(symbols)}")
+    data = pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "kernels.o").write_bytes(data)
+        run = _run_native if isa.family == "x86" else _run_qemu
+        return run([(symbols[case.spec], case) for case in cases], isa, Path(folder))
+
+
+@functools.cache
+def pool() -> CodegenPool:
+    """The code generation processes shared by all tests of this process."""
+    return CodegenPool(1)
+
+
+def native_levels() -> list[str]:
+    """The x86 ISA levels this machine can run; AMX through the emulator if need be."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    needs = {"avx2": "avx2", "avxvnni": "avx_vnni", "avx512vnni": "avx512_vnni", "amx": "avx512_vnni"}
+    return [name for name, flag in needs.items() if flag in flags]
+
+
+def arm_levels() -> list[str]:
+    """The ARM ISA levels that QEMU can run here."""
+    tools = shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")
+    return list(QEMU_CPUS) if tools else []
+
+
+def _bytes_of(case: Case, isa: Isa, arg: Arg) -> bytes:
+    if arg.role == "scratch":
+        return b"\xa5" * arg.bytes
+    array = case.arrays[arg.name]
+    expected = arg.dtype_on(isa)
+    assert array.dtype == np.dtype(expected), f"{arg.name} is {array.dtype}, the kernel wants {expected}"
+    return array.tobytes()
+
+
+def _ranges(case: Case, isa: Isa) -> list[tuple[int, int]]:
+    tasks = case.spec.tasks(isa)
+    edges = sorted({tasks * part // case.splits for part in range(case.splits + 1)})
+    return list(itertools.pairwise(edges)) or [(0, 0)]
+
+
+class _Guarded:
+    """Bytes in a mapping of their own; the page behind `slack` further bytes is inaccessible."""
+
+    def __init__(self, data: bytes, slack: int) -> None:
+        body = -(-(len(data) + slack + 64) // _PAGE) * _PAGE
+        self._map = mmap.mmap(-1, body + _PAGE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.mprotect(ctypes.c_void_p(start + body), ctypes.c_size_t(_PAGE), 0) == 0
+        self._size = len(data)
+        self._offset = (body - len(data) - slack) // 64 * 64
+        self.address = start + self._offset
+        ctypes.memset(start, 0x5A, body)
+        ctypes.memmove(self.address, data, len(data))
+
+    def bytes(self) -> bytes:
+        return ctypes.string_at(self.address, self._size)
+
+
+def _run_native(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list[dict[str, Array]]:
+    if isa.name == "amx":
+        _allow_amx()
+    library = ctypes.CDLL(str(_link(folder)))
+    return [_call_native(library[symbol], case, isa) for symbol, case in calls]
+
+
+def _link(folder: Path) -> Path:
+    path = folder / "kernels.so"
+    subprocess.run(["cc", "-shared", "-o", str(path), str(folder / "kernels.o")], check=True)
+    return path
+
+
+def _call_native(function: Any, case: Case, isa: Isa) -> dict[str, Array]:
+    slack = case.spec.over_read(isa)
+    args = case.spec.args
+    places = [_Guarded(_bytes_of(case, isa, arg), slack.get(arg.name, 0)) for arg in args]
+    pointers = [ctypes.c_void_p(place.address) for place in places]
+    for begin, end in _ranges(case, isa):
+        assert function(*pointers, ctypes.c_int32(begin), ctypes.c_int32(end)) == 0
+    outputs = [(arg, place) for arg, place in zip(args, places, strict=True) if arg.role == "out"]
+    return {arg.name: _like(case.arrays[arg.name], place.bytes()) for arg, place in outputs}
+
+
+def _like(array: Array, data: bytes) -> Array:
+    return np.frombuffer(data, array.dtype).reshape(array.shape)
+
+
+@functools.cache
+def _allow_amx() -> None:
+    """Ask the kernel for the tile registers, or emulate them where the processor has none."""
+    if "amx_int8" in Path("/proc/cpuinfo").read_text().split():
+        assert ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
+        return
+    folder = tempfile.mkdtemp()
+    library = Path(folder) / "libamx_emulator.so"
+    source = _HERE.parent / "support" / "amx_emulator.c"
+    subprocess.run(["cc", "-O3", "-fPIC", "-shared", str(source), "-o", str(library)], check=True)
+    assert ctypes.CDLL(str(library)).octavo_amx_emulator_install() == 0
+
+
+def _run_qemu(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list[dict[str, Array]]:
+    program = _driver(sorted({symbol for symbol, _ in calls}), calls, folder)
+    (folder / "jobs").write_bytes(b"".join(_job(symbol, case, isa) for symbol, case in calls))
+    environment = {**os.environ, "QEMU_CPU": QEMU_CPUS[isa.name]}
+    command = ["qemu-aarch64", str(program), str(folder / "jobs"), str(folder / "results")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{isa.name} under QEMU: status {done.returncode} {done.stderr.strip()}")
+    return _results((folder / "results").read_bytes(), calls)
+
+
+def _driver(symbols: list[str], calls: Sequence[tuple[str, Case]], folder: Path) -> Path:
+    """Link the kernels statically with the C driver and a table of calls."""
+    counts = {symbol: len(case.spec.args) for symbol, case in calls}
+    lines = ['#include "qemu_driver.h"']
+    for symbol in symbols:
+        parameters = ", ".join(["void *"] * counts[symbol])
+        values = ", ".join(f"a[{position}]" for position in range(counts[symbol]))
+        lines.append(f"int {symbol}({parameters}, int, int);")
+        call = f"{symbol}({values}, begin, end)"
+        lines.append(f"static int call_{symbol}(void **a, int begin, int end) {{ return {call}; }}")
+    table = ", ".join(f'{{"{symbol}", call_{symbol}}}' for symbol in symbols)
+    lines.append(f"const struct entry entries[] = {{{table}, {{0, 0}}}};")
+    (folder / "table.c").write_text("\n".join(lines) + "\n")
+    sources = [str(_HERE / "qemu_driver.c"), str(folder / "table.c"), str(folder / "kernels.o")]
+    program = folder / "driver"
+    subprocess.run(["aarch64-linux-gnu-gcc", "-O1", "-static", f"-I{_HERE}", *sources, "-o", str(program)], check=True)
+    return program
+
+
+def _job(symbol: str, case: Case, isa: Isa) -> bytes:
+    slack = case.spec.over_read(isa)
+    ranges = _ranges(case, isa)
+    parts = [struct.pack("<32sii", symbol.encode(), len(case.spec.args), len(ranges))]
+    parts += [struct.pack("<ii", *pair) for pair in ranges]
+    for arg in case.spec.args:
+        data = _bytes_of(case, isa, arg)
+        parts.append(struct.pack("<qqq", len(data), slack.get(arg.name, 0), arg.role == "out"))
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _results(data: bytes, calls: Sequence[tuple[str, Case]]) -> list[dict[str, Array]]:
+    outputs: list[dict[str, Array]] = []
+    position = 0
+    for _, case in calls:
+        found: dict[str, Array] = {}
+        for arg in (arg for arg in case.spec.args if arg.role == "out"):
+            array = case.arrays[arg.name]
+            found[arg.name] = _like(array, data[position : position + array.nbytes])
+            position += array.nbytes
+        outputs.append(found)
+    assert position == len(data), sys.byteorder
+    return outputs
