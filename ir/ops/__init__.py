@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from . import cast, constant, conv, elementwise, matmul, norm, pool, quantize, reduce, resize, shape
+from . import (
+    cast,
+    constant,
+    conv,
+    elementwise,
+    logic,
+    math,
+    matmul,
+    norm,
+    pool,
+    quantize,
+    reduce,
+    resize,
+    shape,
+)
 
 __all__ = [
     "cast",
     "constant",
     "conv",
     "elementwise",
+    "logic",
+    "math",
     "matmul",
     "norm",
     "pool",
