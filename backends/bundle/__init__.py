@@ -1,0 +1,1 @@
+"""The bundle: writing, describing, linking and loading compiled networks."""

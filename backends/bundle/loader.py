@@ -1,0 +1,289 @@
+"""Loads a bundle in Python, with numpy and the standard library alone.
+
+    bundle = octavo.load("mobilenet.octavo")
+    scores = bundle(image)                      # one input, one output
+    results = bundle.run({"image": image})      # {output name: array}
+
+Loading a bundle runs its code: load only what you trust as you would trust a program.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .elf import machine_of
+from .errors import BundleCorruptError, BundleMachineError, BundleRunError, InputError
+from .library import Context, Library, ParallelFor
+from .manifest import Manifest, digest_file, read_manifest
+from .program import Signature, TensorSpec
+
+Array: TypeAlias = npt.NDArray[Any]
+Inputs: TypeAlias = Array | Mapping[str, Array]
+
+#: A library up to this size is digested on each load; a larger one (with embedded weights) by verify() only.
+_DIGEST_ON_LOAD = 16 << 20
+_WEIGHTS_FILE = "weights.bin"
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Nanoseconds that one step of a run took; ``label`` names the layer."""
+
+    label: str
+    nanoseconds: int
+
+
+class Bundle:
+    """A compiled network. May be used from several threads at once, and in a child process after fork.
+
+    Close it (or use ``with``) to give threads and memory back at once; otherwise they go with the object.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, library: Library, context: Context) -> None:
+        self._folder = folder
+        self._library = library
+        self._context = context
+        self._lock = threading.Lock()
+        self._running = 0
+        self._closed = False
+        self.manifest = manifest
+        self.level = context.level
+        self.threads = context.threads
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of the first plan; ``manifest.signatures`` has those of every input shape."""
+        return self.manifest.signatures[0].inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.manifest.signatures[0].outputs
+
+    def __call__(self, inputs: Inputs) -> Array | dict[str, Array]:
+        """Runs; a network of one output returns its array, others a dict by name."""
+        results = self.run(inputs)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def run(self, inputs: Inputs) -> dict[str, Array]:
+        """Runs on arrays by input name, or on the array of the only input; returns fresh arrays by output name.
+
+        Dtypes and shapes must be those of ``inputs`` (or of another plan's); strides and alignment are free.
+
+        Raises:
+            InputError: wrong names, dtypes or shapes.
+        """
+        results, _ = self._execute(inputs, profile=False)
+        return results
+
+    def profile(self, inputs: Inputs) -> list[StepTime]:
+        """Runs once and returns the time of each step."""
+        _, times = self._execute(inputs, profile=True)
+        return times
+
+    def verify(self) -> None:
+        """Reads every file of the bundle and compares its digest with the manifest's.
+
+        Raises:
+            BundleCorruptError: names the first file that is missing, truncated or altered.
+        """
+        for name, record in self.manifest.files.items():
+            _check_file(self._folder / name, record.bytes, record.sha256)
+
+    def close(self) -> None:
+        """Ends the bundle's threads and unloads its code. A second call does nothing.
+
+        Raises:
+            BundleRunError: a run is still going on in another thread.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._running:
+                raise BundleRunError("the bundle is running in another thread and cannot be closed")
+            self._closed = True
+        self._context.close()
+        self._library.close()
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<octavo bundle {self.manifest.name!r}, level {self.level}, {self.threads} threads>"
+
+    def _execute(self, inputs: Inputs, *, profile: bool) -> tuple[dict[str, Array], list[StepTime]]:
+        named = _name_inputs(inputs, self.inputs)
+        plan = _choose_plan(named, self.manifest.signatures)
+        signature = self.manifest.signatures[plan]
+        sources = [_prepare(named[spec.name], spec) for spec in signature.inputs]
+        targets = [_aligned(spec) for spec in signature.outputs]
+        self._begin()
+        try:
+            labels = self._context.labels(plan) if profile else []
+            times = np.zeros(max(len(labels), 1), np.uint64)
+            clock = times.ctypes.data if profile else None
+            self._context.run(plan, [a.ctypes.data for a in sources], [a.ctypes.data for a in targets], clock)
+        finally:
+            self._end()
+        results = {spec.name: array for spec, array in zip(signature.outputs, targets, strict=True)}
+        return results, [StepTime(label, int(time)) for label, time in zip(labels, times, strict=False)]
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise BundleRunError("the bundle is closed")
+            self._running += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._running -= 1
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    level: str | None = None,
+    parallel_for: ParallelFor | None = None,
+    check_cpu: bool = True,
+) -> Bundle:
+    """Loads the bundle in folder ``path``.
+
+    Args:
+        path: the bundle's folder.
+        threads: how many threads a run uses; None: ``OCTAVO_NUM_THREADS``, or the CPUs this process may use.
+        level: one of the bundle's instruction-set levels; None: the best this CPU supports.
+        parallel_for: runs the pieces of a step instead of the bundle's own threads, at most ``threads`` at a time.
+        check_cpu: False takes ``level`` on trust, for tests that emulate instructions.
+
+    Raises:
+        BundleFormatError: not a bundle, or of a newer format.
+        BundleCorruptError: a file is missing, truncated or altered (quick checks; ``verify`` reads everything).
+        BundleMachineError: this machine cannot run it.
+    """
+    folder = Path(path).absolute()
+    manifest = read_manifest(folder)
+    _check_architecture(folder, manifest)
+    _check_files(folder, manifest)
+    if threads is not None and threads < 1:
+        raise InputError(f"{threads} threads", expected="at least 1, or None")
+    library = Library(folder / manifest.library, manifest.prefix, manifest.build)
+    try:
+        _check_description(folder, manifest, library.signatures())
+        context = Context(library, folder / _WEIGHTS_FILE, threads, level, parallel_for, check_cpu)
+    except BaseException:
+        library.close()
+        raise
+    return Bundle(folder, manifest, library, context)
+
+
+def _check_architecture(folder: Path, manifest: Manifest) -> None:
+    here = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+    if manifest.architecture != here:
+        raise BundleMachineError(
+            f"the bundle is for {manifest.architecture}, this machine is {here}",
+            where=str(folder),
+            hint="compile the model for this machine's target",
+        )
+    path = folder / manifest.library
+    if path.is_file() and machine_of(path) != here:
+        raise BundleCorruptError(f"the library is not one for {here}", where=str(path))
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    needed = {manifest.library} | ({_WEIGHTS_FILE} if manifest.weights == "file" else set())
+    missing = needed - manifest.files.keys()
+    if missing:
+        raise BundleCorruptError(f"the manifest has no record of {', '.join(sorted(missing))}", where=str(folder))
+    for name in needed:
+        record = manifest.files[name]
+        digest = name == manifest.library and record.bytes <= _DIGEST_ON_LOAD
+        _check_file(folder / name, record.bytes, record.sha256 if digest else None)
+
+
+def _check_file(path: Path, size: int, sha256: str | None) -> None:
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise BundleCorruptError(f"{path.name} holds {found} bytes", where=str(path), expected=f"{size} bytes")
+        if sha256 is not None and digest_file(path).sha256 != sha256:
+            raise BundleCorruptError(f"{path.name} was altered: its checksum is not the manifest's", where=str(path))
+    except OSError as error:
+        raise BundleCorruptError(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _check_description(folder: Path, manifest: Manifest, signatures: tuple[Signature, ...]) -> None:
+    """Buffers are sized by the manifest and filled by the library: they must agree."""
+    described = tuple(
+        Signature(tuple(map(_as_stored, plan.inputs)), tuple(map(_as_stored, plan.outputs)))
+        for plan in manifest.signatures
+    )
+    if described != signatures:
+        raise BundleCorruptError("the manifest describes other inputs or outputs than the library", where=str(folder))
+
+
+def _as_stored(spec: TensorSpec) -> TensorSpec:
+    """The library keeps scales as float32."""
+    return spec if spec.scale is None else replace(spec, scale=float(np.float32(spec.scale)))
+
+
+def _name_inputs(inputs: Inputs, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    expected = [spec.name for spec in specs]
+    if not isinstance(inputs, Mapping):
+        if len(specs) != 1:
+            raise InputError(f"one array for {len(specs)} inputs", expected=f"a dict with {', '.join(expected)}")
+        inputs = {expected[0]: inputs}
+    if set(inputs) != set(expected):
+        given = ", ".join(map(str, inputs)) or "nothing"
+        raise InputError(f"inputs given: {given}", expected=", ".join(expected))
+    for name, array in inputs.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"input {name!r} is a {type(array).__name__}", expected="a numpy array")
+    return dict(inputs)
+
+
+def _choose_plan(inputs: Mapping[str, Array], signatures: tuple[Signature, ...]) -> int:
+    for spec in signatures[0].inputs:
+        given = inputs[spec.name].dtype
+        if given != np.dtype(spec.dtype):
+            hint = f"{spec.name}.astype({spec.dtype!r})"
+            raise InputError(f"input {spec.name!r} has dtype {given}", expected=spec.dtype, hint=hint)
+    for plan, signature in enumerate(signatures):
+        if all(inputs[spec.name].shape == spec.shape for spec in signature.inputs):
+            return plan
+    given = ", ".join(f"{name}: {array.shape}" for name, array in inputs.items())
+    known = "; ".join(", ".join(f"{s.name}: {s.shape}" for s in signature.inputs) for signature in signatures)
+    raise InputError(f"no plan for the input shapes {given}", expected=known)
+
+
+def _aligned(spec: TensorSpec) -> Array:
+    octets = np.empty(spec.bytes + spec.alignment - 1, np.uint8)
+    start = -octets.ctypes.data % spec.alignment
+    return octets[start : start + spec.bytes].view(spec.dtype).reshape(spec.shape)
+
+
+def _prepare(array: Array, spec: TensorSpec) -> Array:
+    """The array itself when kernels can read it in place, or an aligned row-major copy."""
+    if array.flags.c_contiguous and array.dtype.isnative and array.ctypes.data % spec.alignment == 0:
+        return array
+    copy = _aligned(spec)
+    copy[...] = array
+    return copy
