@@ -1,0 +1,195 @@
+"""Turn observed ranges into grids: fake quantization of activations, per-channel fake quantization of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ..ir.constants import Tensor
+from ..ir.errors import CalibrationError
+from ..ir.graph import Graph, Node, Precision, Value
+from ..ir.op import Quantization
+from ..ir.ops.constant import Constant
+from ..ir.ops.conv import ConvTranspose
+from ..ir.ops.quantize import FakeQuantize, Observer
+from ..ir.ops.shape import Concat
+from .base import Exactness, Pass, PassContext
+from .decide import activation_operands
+from .registry import register_pass
+
+BIAS_LIMIT = float(1 << 30)
+"""Quantized biases, and sums of products apart from them, stay below this: together they fit int32."""
+
+
+@register_pass
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Replace observers by fake quantization, and fake-quantize weights, one scale per output channel or per tensor."""
+
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+
+    name: ClassVar[str] = "quantize"
+    exactness: ClassVar[Exactness] = Exactness.LOSSY
+
+    def apply(self, graph: Graph, context: PassContext) -> bool:
+        """Every observer must hold bounds: run ``calibrate`` before, or give ranges."""
+        _require_bounds(graph)
+        grids = _Grids(graph)
+        for node in list(graph.nodes):
+            if isinstance(node.op, Observer):
+                grids.activation(node)
+        for node in list(graph.nodes):
+            if _quantized(node) and node.op.quantization is Quantization.WEIGHTED:
+                self._quantize_weight(grids, node)
+            elif _quantized(node):
+                grids.constant_operands(node)
+        return True
+
+    def _quantize_weight(self, grids: _Grids, node: Node) -> None:
+        """The weight's grid: symmetric, raised where the quantized bias or accumulator would leave int32."""
+        weight = node.inputs[1]
+        input_grid = grid_of(node.inputs[0])
+        if not isinstance(weight.op, Constant) or input_grid is None:
+            return
+        array = weight.op.data.numpy()
+        axis = 1 if isinstance(node.op, ConvTranspose) else 0
+        bias = (
+            node.inputs[2].op.data.numpy() if len(node.inputs) > 2 and isinstance(node.inputs[2].op, Constant) else None
+        )
+        if self.weights == "per-tensor" or (isinstance(node.op, ConvTranspose) and node.op.groups > 1):
+            axis_or_none = None
+        else:
+            axis_or_none = axis
+        scale = np.maximum(weight_scale(array, axis_or_none), _accumulator_floor(array, axis_or_none))
+        if bias is not None:
+            scale = np.maximum(scale, _bias_floor(bias, input_grid.scale, axis_or_none))
+        node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), -127, axis_or_none))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scale and zero point of an activation that lies on a quantization grid."""
+
+    scale: float
+    zero_point: int
+
+
+def grid_of(value: Value) -> Grid | None:
+    """The grid a value lies on, looking through ops that only move elements; None when it has none."""
+    while (producer := value.producer) is not None:
+        if isinstance(producer.op, FakeQuantize):
+            return _constant_grid(producer)
+        if producer.op.quantization not in (Quantization.PRESERVING, Quantization.JOINING) or not producer.inputs:
+            return None
+        value = producer.inputs[0]
+    return None
+
+
+def _constant_grid(node: Node) -> Grid | None:
+    scale, zero = node.inputs[1].op, node.inputs[2].op
+    if node.op.axis is not None or not isinstance(scale, Constant) or not isinstance(zero, Constant):  # type: ignore[attr-defined]
+        return None
+    return Grid(float(scale.data.numpy()), int(zero.data.numpy()))
+
+
+def activation_grid(bounds: tuple[float, float], symmetric: bool) -> Grid:
+    """The int8 grid over a range widened to hold 0 (Jacob et al., 2018, section 3); symmetric: zero point 0, +-127."""
+    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    if symmetric:
+        return Grid(_positive(max(-low, high) / 127.0), 0)
+    scale = _positive((high - low) / 255.0)
+    return Grid(scale, int(np.clip(np.rint(-128.0 - low / scale), -128, 127)))
+
+
+def weight_scale(weight: np.ndarray, axis: int | None) -> np.ndarray:
+    """Symmetric scales (float64) that map the largest magnitude to 127: shape () or (channels,)."""
+    axes = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+    largest = np.abs(weight.astype(np.float64)).max(axis=axes)
+    return np.where(largest > 0, largest / 127.0, 1.0)
+
+
+def _positive(scale: float) -> float:
+    """The float32 scale; a value that is always zero gets scale 1."""
+    rounded = float(np.float32(scale))
+    return rounded if rounded > 0 else 1.0
+
+
+def _accumulator_floor(weight: np.ndarray, axis: int | None) -> np.ndarray:
+    """The smallest scale whose accumulator, over inputs at most 255 away from their zero point, is in range."""
+    axes = tuple(i for i in range(weight.ndim) if i != (axis or 0))
+    sums = np.abs(weight.astype(np.float64)).sum(axis=axes) * 255.0 / BIAS_LIMIT
+    return sums if axis is not None else sums.max()
+
+
+def _bias_floor(bias: np.ndarray, input_scale: float, axis: int | None) -> np.ndarray:
+    floor = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
+    return floor.max() if axis is None else floor
+
+
+class _Grids:
+    """Inserts fake quantization into one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def activation(self, observer: Node) -> None:
+        """Replace an observer by its grid; a concat hands its grid to its inputs instead."""
+        op = observer.op
+        assert isinstance(op, Observer) and op.bounds is not None
+        grid = activation_grid(op.bounds, op.symmetric)
+        source = observer.inputs[0]
+        if isinstance(source.op, Concat) and source.producer is not None:
+            for position, part in enumerate(source.producer.inputs):
+                source.producer.set_input(position, self._on(grid, part, source.producer))
+            self._graph.replace(observer.output, source)
+        else:
+            self._graph.replace(observer.output, self._on(grid, source, observer))
+        self._graph.erase(observer)
+
+    def constant_operands(self, node: Node) -> None:
+        """Constant operands of elementwise ops get their own exact range."""
+        for position in activation_operands(node):
+            value = node.inputs[position]
+            if isinstance(value.op, Constant):
+                data = value.op.data.numpy()
+                symmetric = node.op.quantization is Quantization.MATMUL and position == 1
+                grid = activation_grid((float(data.min()), float(data.max())), symmetric)
+                node.set_input(position, self._on(grid, value, node))
+
+    def insert(
+        self, anchor: Node, value: Value, scale: np.ndarray, zero: np.ndarray, low: int, axis: int | None
+    ) -> Value:
+        """``value`` fake-quantized, just before ``anchor``."""
+        parameters = [
+            self._graph.constant(Tensor.of(np.asarray(p, np.float32)), before=anchor, origin=anchor.origin, name=name)
+            for p, name in ((scale, f"{value.name}.scale"), (zero, f"{value.name}.zero_point"))
+        ]
+        op = FakeQuantize(low=low, axis=axis)
+        names = [f"{value.name}.fq"]
+        return self._graph.insert(op, [value, *parameters], before=anchor, origin=anchor.origin, names=names).output
+
+    def _on(self, grid: Grid, value: Value, anchor: Node) -> Value:
+        return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), -128, None)
+
+
+def _quantized(node: Node) -> bool:
+    return node.decision is not None and node.decision.precision is Precision.QUANTIZED
+
+
+def _require_bounds(graph: Graph) -> None:
+    open_ranges = [n.op.key for n in graph.nodes if isinstance(n.op, Observer) and n.op.bounds is None]
+    if open_ranges:
+        shown = ", ".join(open_ranges[:5]) + (f" and {len(open_ranges) - 5} more" if len(open_ranges) > 5 else "")
+        raise CalibrationError(
+            f"{len(open_ranges)} value(s) have no range: {shown}",
+            hint="run calibrate before quantize, or give the ranges",
+        )
+
+
+def ranges(graph: Graph) -> Mapping[str, tuple[float, float]]:
+    """The bounds of every calibrated observer, by key."""
+    found = (n.op for n in graph.nodes if isinstance(n.op, Observer))
+    return {op.key: op.bounds for op in found if op.bounds is not None}
