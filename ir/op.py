@@ -89,7 +89,13 @@ class Op(ABC):
         """Float meaning in torch: differentiable, judged by tolerance. An :class:`ExactOp` has ``exact`` instead."""
         raise VerifyError(f"{self.name} has no float meaning")
 
+    @property
+    def rule(self) -> Quantization:
+        """How this op, with these attributes, takes part in quantization."""
+        return self.quantization
+
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
+        """Work of one run on operands and results of these types."""
         return Cost(elementwise=sum(t.size for t in outputs))
 
 

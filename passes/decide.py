@@ -50,11 +50,11 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
     for node in graph.nodes:
         obstacle = _obstacle(node, keep_float)
         if obstacle is None:
-            candidates[node] = node.op.quantization.value
+            candidates[node] = node.op.rule.value
         else:
-            decisions[node] = Decision(Precision.FLOAT, node.op.quantization.value, obstacle)
+            decisions[node] = Decision(Precision.FLOAT, node.op.rule.value, obstacle)
     for island in _islands(candidates):
-        works = any(n.op.quantization in MAC_RULES for n in island)
+        works = any(n.op.rule in MAC_RULES for n in island)
         for node in island:
             decisions[node] = _island_decision(node, works)
     return {node: decisions[node] for node in graph.nodes}
@@ -90,7 +90,7 @@ def inherits_grid(value: Value, decisions: dict[Node, Decision]) -> bool:
     return (
         producer is not None
         and is_quantized(producer, decisions)
-        and producer.op.quantization is Quantization.PRESERVING
+        and producer.op.rule is Quantization.PRESERVING
     )
 
 
@@ -102,7 +102,7 @@ def is_quantized(node: Node, decisions: dict[Node, Decision]) -> bool:
 
 def activation_operands(node: Node) -> tuple[int, ...]:
     """Positions of the operands that a quantized node reads as int8 activations."""
-    match node.op.quantization:
+    match node.op.rule:
         case Quantization.WEIGHTED:
             names = type(node.op).operands
             residual = operand_index(type(node.op), "residual") if "residual?" in names else len(names)
@@ -128,13 +128,13 @@ def _final_readers(value: Value, decisions: dict[Node, Decision]) -> Iterator[tu
     """The readers of a value, looking through ops that only move elements."""
     for node, position in value.uses:
         yield node, position
-        if is_quantized(node, decisions) and node.op.quantization is Quantization.PRESERVING and position == 0:
+        if is_quantized(node, decisions) and node.op.rule is Quantization.PRESERVING and position == 0:
             yield from _final_readers(node.output, decisions)
 
 
 def _obstacle(node: Node, keep_float: Sequence[str]) -> str | None:
     """Why a node cannot become integer, or None."""
-    rule = node.op.quantization
+    rule = node.op.rule
     if any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in keep_float):
         return "kept in float by request"
     if rule is Quantization.FLOAT or isinstance(node.op, Quantize | Dequantize):
@@ -169,7 +169,7 @@ def _operand_obstacle(node: Node) -> str | None:
             return f"{mode} padding has no integer kernel"
         case Binary() if all(isinstance(v.op, Constant) for v in node.inputs):
             return "both operands are constant"
-        case _ if node.op.quantization is Quantization.WEIGHTED:
+        case _ if node.op.rule is Quantization.WEIGHTED:
             return _weight_obstacle(node)
         case _:
             return None
@@ -230,7 +230,7 @@ def _neighbours(node: Node) -> Iterator[Node]:
 
 
 def _island_decision(node: Node, works: bool) -> Decision:
-    rule = node.op.quantization.value
+    rule = node.op.rule.value
     if works:
         return Decision(Precision.QUANTIZED, rule, "static int8")
     return Decision(Precision.FLOAT, rule, "no multiply-accumulate work beside it: converting would cost more")

@@ -42,7 +42,7 @@ class Quantize(Pass):
             if isinstance(node.op, Observer):
                 grids.activation(node)
         for node in list(graph.nodes):
-            if _quantized(node) and node.op.quantization is Quantization.WEIGHTED:
+            if _quantized(node) and node.op.rule is Quantization.WEIGHTED:
                 self._quantize_weight(grids, node)
             elif _quantized(node):
                 grids.constant_operands(node)
@@ -82,7 +82,7 @@ def grid_of(value: Value) -> Grid | None:
     while (producer := value.producer) is not None:
         if isinstance(producer.op, FakeQuantize):
             return _constant_grid(producer)
-        if producer.op.quantization not in (Quantization.PRESERVING, Quantization.JOINING) or not producer.inputs:
+        if producer.op.rule not in (Quantization.PRESERVING, Quantization.JOINING) or not producer.inputs:
             return None
         value = producer.inputs[0]
     return None
@@ -155,7 +155,7 @@ class _Grids:
             value = node.inputs[position]
             if isinstance(value.op, Constant):
                 data = value.op.data.numpy()
-                symmetric = node.op.quantization is Quantization.MATMUL and position == 1
+                symmetric = node.op.rule is Quantization.MATMUL and position == 1
                 grid = activation_grid((float(data.min()), float(data.max())), symmetric)
                 node.set_input(position, self._on(grid, value, node))
 

@@ -276,8 +276,8 @@ def integer_conv(x: np.ndarray, weight: np.ndarray, op: Conv) -> np.ndarray:
             slice(t * d, t * d + (e - 1) * s + 1, s)
             for t, d, e, s in zip(tap, op.dilation, extents, op.stride, strict=True)
         )
-        part = grouped[(..., *window)].reshape(x.shape[0], op.groups, inputs, -1)
-        total += integer_matmul(taps[(..., *tap)], part).reshape(total.shape)
+        part = grouped[np.index_exp[..., *window]].reshape(x.shape[0], op.groups, inputs, -1)
+        total += integer_matmul(taps[np.index_exp[..., *tap]], part).reshape(total.shape)
     return total.reshape(x.shape[0], weight.shape[0], *extents)
 
 
@@ -295,17 +295,17 @@ def integer_conv_transpose(x: np.ndarray, weight: np.ndarray, op: ConvTranspose)
     grouped = x.reshape(batch, op.groups, inputs, -1)
     taps = weight.reshape(op.groups, inputs, outputs, *kernel)
     for tap in itertools.product(*(range(k) for k in kernel)):
-        part = integer_matmul(taps[(..., *tap)].swapaxes(1, 2), grouped)
+        part = integer_matmul(taps[np.index_exp[..., *tap]].swapaxes(1, 2), grouped)
         window = tuple(
             slice(t * d, t * d + (size - 1) * s + 1, s)
             for t, d, size, s in zip(tap, op.dilation, x.shape[2:], op.stride, strict=True)
         )
-        total[(Ellipsis, *window)] += part.reshape(batch, op.groups, outputs, *x.shape[2:])
+        total[np.index_exp[..., *window]] += part.reshape(batch, op.groups, outputs, *x.shape[2:])
     crop = tuple(
         slice(before, before + extent)
         for (before, _), extent in zip(op.padding, _transposed_extents(x, weight, op), strict=True)
     )
-    return total[(..., *crop)].reshape(batch, outputs * op.groups, *_transposed_extents(x, weight, op))
+    return total[np.index_exp[..., *crop]].reshape(batch, outputs * op.groups, *_transposed_extents(x, weight, op))
 
 
 def _transposed_extents(x: np.ndarray, weight: np.ndarray, op: ConvTranspose) -> list[int]:

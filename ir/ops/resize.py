@@ -35,6 +35,10 @@ class Resize(Op):
     operands: ClassVar[tuple[str, ...]] = ("x",)
     quantization: ClassVar[Quantization] = Quantization.AVERAGE
 
+    @property
+    def rule(self) -> Quantization:
+        return Quantization.PRESERVING if self.mode == "nearest" else self.quantization
+
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         if not x.rank == len(self.size) == len(self.scale) == len(self.offset):
             raise ModelError(f"resize of {len(self.size)} axes of a tensor of rank {x.rank}")

@@ -1,0 +1,1 @@
+"""How each float op becomes an integer op at the freeze."""
