@@ -23,7 +23,7 @@ class BundleCorruptError(BundleError):
 
 
 class BundleMachineError(BundleError):
-    """This machine lacks the architecture or the instructions that the bundle needs."""
+    """The machine lacks the architecture or the instructions that the bundle needs."""
 
 
 class BundleRunError(BundleError):

@@ -62,7 +62,10 @@ _TABLE = (
 )
 
 #: Part of the base instruction set: no bit to look at.
-_BASELINE = {X86_64: frozenset({"sse", "sse2", "fxsr", "cmov", "cx8", "mmx", "x87", "64bit"}), AARCH64: frozenset({"fp-armv8"})}
+_BASELINE = {
+    X86_64: frozenset({"sse", "sse2", "fxsr", "cmov", "cx8", "mmx", "x87", "64bit"}),
+    AARCH64: frozenset({"fp-armv8"}),
+}
 
 
 def lookup(architecture: str, name: str) -> Feature | None:

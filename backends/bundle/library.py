@@ -5,6 +5,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -116,25 +117,27 @@ class Library:
         raise kind(message, where=str(self._path))
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How a context shall run; None leaves the choice to the bundle."""
+
+    threads: int | None = None
+    level: str | None = None
+    parallel_for: ParallelFor | None = None
+    check_cpu: bool = True
+
+
 class Context:
     """One ``PREFIX_context``: the level, weights and threads that runs share."""
 
-    def __init__(
-        self,
-        library: Library,
-        weights: Path,
-        threads: int | None,
-        level: str | None,
-        parallel_for: ParallelFor | None,
-        check_cpu: bool,
-    ) -> None:
+    def __init__(self, library: Library, weights: Path, wish: Wish) -> None:
         self._library = library
         self._failure: BaseException | None = None
-        self._callback = None if parallel_for is None else _C_PARALLEL_FOR(self._adapt(parallel_for))
+        self._callback = None if wish.parallel_for is None else _C_PARALLEL_FOR(self._adapt(wish.parallel_for))
         options = _Options(
-            threads or 0,
-            0 if check_cpu else _UNCHECKED_LEVEL,
-            None if level is None else level.encode(),
+            wish.threads or 0,
+            0 if wish.check_cpu else _UNCHECKED_LEVEL,
+            None if wish.level is None else wish.level.encode(),
             bytes(weights),
             ctypes.cast(self._callback, _POINTER) if self._callback else None,
             None,
@@ -190,8 +193,8 @@ class Context:
 def _open(path: Path, prefix: str, build: str) -> ctypes.CDLL:
     """Loads the file that is there now.
 
-    The dynamic linker answers a path it has seen with the library it loaded then, even when the file was replaced since;
-    the same file under another spelling of the path is looked at anew.
+    The dynamic linker answers a path it has seen with the library it loaded then, even when the file was replaced
+    since; the same file under another spelling of the path is looked at anew.
     """
     found = ""
     for detour in range(_RELOADS):

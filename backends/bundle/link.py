@@ -148,7 +148,7 @@ def _works(toolchain: Toolchain) -> bool:
     """Whether it links a small library for the right machine: a clang without the target's C library does not."""
     with tempfile.TemporaryDirectory(prefix="octavo-cc-") as name:
         source, output = Path(name, "probe.c"), Path(name, "probe.so")
-        source.write_text("#include <stdio.h>\nint probe(void) { return puts(\"\"); }\n", encoding="utf-8")
+        source.write_text('#include <stdio.h>\nint probe(void) { return puts(""); }\n', encoding="utf-8")
         try:
             toolchain.run("-shared", "-fPIC", source, "-o", output)
             return read_elf(output).machine == toolchain.architecture

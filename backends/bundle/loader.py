@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .elf import machine_of
 from .errors import BundleCorruptError, BundleMachineError, BundleRunError, InputError
-from .library import Context, Library, ParallelFor
+from .library import Context, Library, ParallelFor, Wish
 from .manifest import Manifest, digest_file, read_manifest
 from .program import Signature, TensorSpec
 
@@ -114,7 +114,7 @@ class Bundle:
         self._context.close()
         self._library.close()
 
-    def __enter__(self) -> Bundle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -188,7 +188,7 @@ def load(
     library = Library(folder / manifest.library, manifest.prefix, manifest.build)
     try:
         _check_description(folder, manifest, library.signatures())
-        context = Context(library, folder / _WEIGHTS_FILE, threads, level, parallel_for, check_cpu)
+        context = Context(library, folder / _WEIGHTS_FILE, Wish(threads, level, parallel_for, check_cpu))
     except BaseException:
         library.close()
         raise

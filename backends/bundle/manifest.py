@@ -17,7 +17,7 @@ VERSION = 1
 FILE_NAME = "manifest.json"
 VERSION_KEY = "octavo_bundle"
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ class _Reader:
     def wrong(self, expected: str) -> BundleFormatError:
         shown = repr(self.value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        return BundleFormatError(f"malformed {FILE_NAME}: {self.place or 'document'} is {shown}", where=self.file, expected=expected)
+        return BundleFormatError(
+            f"malformed {FILE_NAME}: {self.place or 'document'} is {shown}", where=self.file, expected=expected
+        )
 
     def __getitem__(self, key: str) -> _Reader:
         if not isinstance(self.value, dict) or key not in self.value:
@@ -180,7 +182,10 @@ def _parse(document: _Reader) -> Manifest:
     version = document[VERSION_KEY].integer()
     if version > VERSION:
         raise BundleFormatError(
-            f"the bundle has format version {version}", where=document.file, expected=f"at most {VERSION}", hint="update octavo"
+            f"the bundle has format version {version}",
+            where=document.file,
+            expected=f"at most {VERSION}",
+            hint="update octavo",
         )
     if version < 1:
         raise document[VERSION_KEY].wrong("a format version")

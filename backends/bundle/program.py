@@ -32,7 +32,7 @@ class Place(Enum):
 
 @dataclass(frozen=True)
 class Ref:
-    """A kernel argument: ``offset`` bytes into input or output ``index``, the arena, the weights, or this thread's scratch."""
+    """A kernel argument: ``offset`` bytes into input or output ``index``, the arena, the weights or the scratch."""
 
     place: Place
     offset: int = 0
@@ -143,7 +143,9 @@ class Program:
 
     def __post_init__(self) -> None:
         _check(bool(_IDENTIFIER.fullmatch(self.prefix)), f"prefix {self.prefix!r} is not a C identifier")
-        _check(self.architecture in ARCHITECTURES, f"architecture {self.architecture!r}, expected one of {ARCHITECTURES}")
+        _check(
+            self.architecture in ARCHITECTURES, f"architecture {self.architecture!r}, expected one of {ARCHITECTURES}"
+        )
         _check(bool(self.signatures) and bool(self.levels), "a bundle needs a signature and a level")
         for signature in self.signatures:
             _check_signature(signature, self.signatures[0])
@@ -202,7 +204,9 @@ def _check_step(prefix: str, step: Step, plan: PlanProgram, signature: Signature
     for ref in step.args:
         limit = _limit(ref, plan, signature)
         _check(limit is not None, f"{where}: {ref.place.value} {ref.index} does not exist")
-        _check(ref.offset >= 0 and (limit is None or ref.offset <= limit), f"{where}: {ref} is outside of {limit} bytes")
+        _check(
+            ref.offset >= 0 and (limit is None or ref.offset <= limit), f"{where}: {ref} is outside of {limit} bytes"
+        )
 
 
 def _limit(ref: Ref, plan: PlanProgram, signature: Signature) -> float | None:

@@ -6,14 +6,12 @@ table of steps that the runtime walks. Kernels live in other objects and see onl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .. import runtime
 from .features import lookup
-from .program import LevelProgram, Place, PlanProgram, Program, Ref, Signature, Step, TensorSpec, symbols
+from .program import LevelProgram, Place, PlanProgram, Program, Ref, Step, TensorSpec, symbols
 from .weights import HEADER_BYTES
 
 TEMPLATE_PREFIX = "octavo_bundle"
@@ -21,11 +19,14 @@ TEMPLATE_PREFIX = "octavo_bundle"
 
 @dataclass(frozen=True)
 class WeightsLink:
-    """How the code finds its weights: their 64-byte header, the bytes that follow, and the file to embed, if any."""
+    """How the code finds its weights: their 64-byte header and the bytes that follow.
+
+    ``embedded`` takes both from the file weights.bin in the folder where the compiler runs.
+    """
 
     header: bytes
     data_bytes: int
-    embedded: Path | None = None
+    embedded: bool = False
 
 
 def public_header(prefix: str) -> str:
@@ -38,7 +39,7 @@ def translation_unit(program: Program, weights: WeightsLink, build: str) -> str:
     parts = [
         "#define _GNU_SOURCE",
         f'#include "{program.prefix}.h"',
-        f"#define OCTAVO_EMBEDDED_WEIGHTS {int(weights.embedded is not None)}",
+        f"#define OCTAVO_EMBEDDED_WEIGHTS {int(weights.embedded)}",
         *(_rename(runtime.read(name), program.prefix) for name in runtime.BEFORE_TABLES),
         _rename(tables(program, weights, build), program.prefix),
         *(_rename(runtime.read(name), program.prefix) for name in runtime.AFTER_TABLES),
@@ -65,7 +66,7 @@ def tables(program: Program, weights: WeightsLink, build: str) -> str:
 
 
 def c_string(text: str) -> str:
-    """A C string literal of printable ASCII: other bytes become octal escapes, which, unlike hexadecimal ones, end after three digits."""
+    """A C string literal of printable ASCII: the rest becomes octal escapes, which end after three digits."""
     octets = text.encode("utf-8")
     return '"' + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in octets) + '"'
 
@@ -76,11 +77,14 @@ def _rename(text: str, prefix: str) -> str:
 
 def _weights(weights: WeightsLink) -> list[str]:
     assert len(weights.header) == HEADER_BYTES
-    if weights.embedded is not None:
-        path = json.dumps(json.dumps(str(weights.embedded)))[1:-1]
+    if weights.embedded:
+        name = f"{TEMPLATE_PREFIX}_embedded_weights"
         return [
-            "extern const uint8_t EMBEDDED_WEIGHTS[] __asm__(\".Loctavo_weights\");",
-            f'__asm__(".section .rodata\\n.balign 64\\n.Loctavo_weights:\\n.incbin {path}\\n.balign 64\\n.previous\\n");',
+            f'extern const uint8_t {name}[] __attribute__((visibility("hidden")));',
+            "__asm__(",
+            f'  ".section .rodata\\n.balign 64\\n.globl {name}\\n.hidden {name}\\n{name}:\\n"',
+            '  ".incbin \\"weights.bin\\"\\n.balign 64\\n.previous\\n");',
+            f"#define EMBEDDED_WEIGHTS {name}",
         ]
     octets = ", ".join(str(octet) for octet in weights.header)
     return [
@@ -106,14 +110,23 @@ def _descriptors(kind: str, groups: Sequence[Sequence[TensorSpec]]) -> Iterable[
 def _descriptor(spec: TensorSpec, shape: str) -> str:
     dtype = f"OCTAVO_BUNDLE_{spec.dtype.upper()}"
     scale = "0.0f" if spec.scale is None else f"{float(spec.scale).hex()}f"
-    fields = (c_string(spec.name), dtype, len(spec.shape), shape, spec.bytes, spec.alignment, scale, spec.zero_point or 0)
+    fields = (
+        c_string(spec.name),
+        dtype,
+        len(spec.shape),
+        shape,
+        spec.bytes,
+        spec.alignment,
+        scale,
+        spec.zero_point or 0,
+    )
     return ", ".join(str(field) for field in fields)
 
 
 def _level(program: Program, level: LevelProgram, name: str) -> list[str]:
     lines = ["", f"/* {level.name} */", *_declarations(level)]
-    for number, (plan, signature) in enumerate(zip(level.plans, program.signatures, strict=True)):
-        lines += _plan(plan, signature, f"{name}_plan{number}")
+    for number, plan in enumerate(level.plans):
+        lines += _plan(plan, f"{name}_plan{number}")
     rows = [_plan_row(plan, f"{name}_plan{number}") for number, plan in enumerate(level.plans)]
     lines += [f"static const struct plan {name}_plans[] = {{", *rows, "};"]
     features = [found for feature in level.features if (found := lookup(program.architecture, feature))]
@@ -124,9 +137,8 @@ def _level(program: Program, level: LevelProgram, name: str) -> list[str]:
 
 
 def _level_row(level: LevelProgram, name: str) -> str:
-    return (
-        f"  {{{c_string(level.name)}, {name}_features, sizeof {name}_features / sizeof *{name}_features - 1, {name}_plans}},"
-    )
+    count = f"sizeof {name}_features / sizeof *{name}_features - 1"
+    return f"  {{{c_string(level.name)}, {name}_features, {count}, {name}_plans}},"
 
 
 def _declarations(level: LevelProgram) -> Iterable[str]:
@@ -136,8 +148,7 @@ def _declarations(level: LevelProgram) -> Iterable[str]:
         yield f'extern int32_t {symbol}({pointers}int32_t, int32_t) __attribute__((visibility("hidden")));'
 
 
-def _plan(plan: PlanProgram, signature: Signature, name: str) -> list[str]:
-    del signature
+def _plan(plan: PlanProgram, name: str) -> list[str]:
     lines: list[str] = []
     for number, step in enumerate(plan.steps):
         lines += _trampoline(step, f"{name}_step{number}")

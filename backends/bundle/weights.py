@@ -34,7 +34,7 @@ class WeightStore:
     def add(self, array: npt.NDArray[Any]) -> int:
         """The offset of the array's row-major bytes in the data; equal bytes get the same offset."""
         octets = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        digest = hashlib.sha256(octets).digest()
+        digest = hashlib.sha256(octets.data).digest()
         if digest not in self._offsets:
             self._offsets[digest] = self._bytes
             self._arrays.append(octets)

@@ -76,13 +76,14 @@ def _fill(staging: Path, contents: BundleContents, toolchain: Toolchain) -> Mani
     program = contents.program
     build = _identify(contents)
     with tempfile.TemporaryDirectory(prefix="octavo-link-") as name:
-        _write_weights(staging / WEIGHTS_FILE, contents.weights)
-        _write_code(staging, Path(name), contents, toolchain, build)
-    if contents.embed_weights:
-        (staging / WEIGHTS_FILE).unlink()
+        scratch = Path(name)
+        _write_weights((scratch if contents.embed_weights else staging) / WEIGHTS_FILE, contents.weights)
+        _write_code(staging, scratch, contents, toolchain, build)
     (staging / EXAMPLE_FILE).write_text(example_program(program), encoding="utf-8")
     if contents.labels is not None:
-        (staging / LABELS_FILE).write_text("".join(f"{_one_line(l)}\n" for l in contents.labels), encoding="utf-8")
+        (staging / LABELS_FILE).write_text(
+            "".join(f"{_one_line(label)}\n" for label in contents.labels), encoding="utf-8"
+        )
     manifest = _describe(contents, build, {path.name: digest_file(path) for path in staging.iterdir()})
     (staging / FILE_NAME).write_text(manifest.to_text(), encoding="utf-8")
     return manifest
@@ -96,8 +97,7 @@ def _write_weights(path: Path, weights: WeightStore) -> None:
 
 def _write_code(staging: Path, scratch: Path, contents: BundleContents, toolchain: Toolchain, build: str) -> None:
     prefix = contents.program.prefix
-    embedded = staging / WEIGHTS_FILE if contents.embed_weights else None
-    link = WeightsLink(contents.weights.header(), contents.weights.data_bytes, embedded)
+    link = WeightsLink(contents.weights.header(), contents.weights.data_bytes, contents.embed_weights)
     header = public_header(prefix)
     (staging / f"{prefix}.h").write_text(header, encoding="utf-8")
     (scratch / f"{prefix}.h").write_text(header, encoding="utf-8")
@@ -145,7 +145,9 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if not overwrite:
-        raise BundleError("the bundle's folder exists already", where=str(folder), hint="choose another, or overwrite it")
+        raise BundleError(
+            "the bundle's folder exists already", where=str(folder), hint="choose another, or overwrite it"
+        )
     if folder.is_symlink() or not folder.is_dir():
         raise BundleError("what stands in the bundle's place is not a folder", where=str(folder))
     if any(folder.iterdir()) and not (folder / FILE_NAME).is_file():

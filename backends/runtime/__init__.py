@@ -1,7 +1,7 @@
 """The C runtime that every bundle carries, as source text.
 
-``octavo.backends.bundle.sequencer`` joins these files with the generated tables of one network into a single translation
-unit, so that nothing but the public functions is visible outside. See README.md in this folder.
+``octavo.backends.bundle.sequencer`` joins these files with the generated tables of one network into a single
+translation unit, so that nothing but the public functions is visible outside. See README.md in this folder.
 """
 
 from __future__ import annotations

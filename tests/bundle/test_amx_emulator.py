@@ -31,12 +31,10 @@ def test_computes_what_the_instructions_mean(program: Path, case: str) -> None:
     subprocess.run([program, case], check=True)
 
 
-@pytest.mark.parametrize(
-    "case", ["unconfigured", "released", "thread", "empty-tile", "shapes", "other-instruction"]
-)
+@pytest.mark.parametrize("case", ["unconfigured", "released", "thread", "empty-tile", "shapes", "other-instruction"])
 def test_forbidden_use_dies_of_sigill(program: Path, case: str) -> None:
-    assert subprocess.run([program, case]).returncode == -signal.SIGILL
+    assert subprocess.run([program, case], check=False).returncode == -signal.SIGILL
 
 
 def test_malformed_configuration_dies_of_sigsegv(program: Path) -> None:
-    assert subprocess.run([program, "malformed"]).returncode == -signal.SIGSEGV
+    assert subprocess.run([program, "malformed"], check=False).returncode == -signal.SIGSEGV
