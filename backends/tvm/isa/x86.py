@@ -76,10 +76,10 @@ class X86Ops(VectorOps):
         """Sixteen in-register lookups of 16 entries: a biased saturating add clears every byte of another sixteenth."""
         width = max(lanes, 16)
         kind = vector("uint8", width)
-        index = b.let(value if width == lanes else shuffle([value], [*range(lanes)] * (width // lanes)))
+        index = b.let(value if width == lanes else shuffle([value] * (width // lanes), range(width)))
         result = const(0, kind)
         for part in range(16):
-            row = shuffle([table.load(16 * part, 16)], [*range(16)] * (width // 16))
+            row = shuffle([table.load(16 * part, 16)] * (width // 16), range(width))
             toggled = tirx.bitwise_xor(index, const(16 * part, kind))
             selector = intrin(kind, f"llvm.uadd.sat.v{width}i8", toggled, const(0x70, kind))
             result = tirx.bitwise_or(result, intrin(kind, _PSHUFB[width], row, selector))

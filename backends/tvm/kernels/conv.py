@@ -1,0 +1,248 @@
+"""Convolution and matrix multiplication with constant weights, as implicit GEMM over NHWC. No tvm.
+
+The rows of the matrix are output pixels, read in place from the padded image; its depth K is (kernel row, kernel
+column, input channel). Where the bytes of a kernel row are contiguous, they form one run of K, so that a first layer
+with three channels wastes little.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..isa import Isa
+from .base import Arg, Array, KernelSpec, StridedView, round_up
+from .epilogue import Epilogue
+from .packing import pack_weights
+from .tiling import Dot, Runs, Tile, choose_tile, dot_of
+
+#: Packed weights of one task stay below this, so that they live in the first-level cache.
+WEIGHT_CACHE = 24 * 1024
+#: Tasks a kernel is divided into, when it has that many independent parts.
+TASKS = 16
+
+
+@dataclass(frozen=True)
+class ConvSpec(KernelSpec):
+    """A convolution over an already padded image; every count is per image and, for channels, per group.
+
+    `input` describes the padded image from its first byte, `output` the result. The residual of the epilogue has a view
+    of its own. Element (n, h, w) of the output reads the image from row ``h * stride_h``, column ``w * stride_w`` on.
+    `full_range` says that weights may be -128, which costs the `neon` level one instruction more per 16 products.
+
+    `pack` takes weight int8[groups * out_channels, in_channels, kernel_h, kernel_w], bias int32[groups * out_channels],
+    x_zero_point (stored domain) and what `Epilogue.pack` takes.
+    """
+
+    batch: int
+    out_h: int
+    out_w: int
+    in_channels: int
+    out_channels: int
+    input: StridedView
+    output: StridedView
+    kernel_h: int = 1
+    kernel_w: int = 1
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    groups: int = 1
+    full_range: bool = False
+    epilogue: Epilogue = field(default_factory=Epilogue)
+
+    @staticmethod
+    def matmul(
+        rows: int,
+        depth: int,
+        columns: int,
+        epilogue: Epilogue | None = None,
+        *,
+        row_stride: int | None = None,
+        out_stride: int | None = None,
+        full_range: bool = False,
+    ) -> ConvSpec:
+        """`rows` x `depth` activations times `depth` x `columns` constant weights: a 1x1 convolution of one line.
+
+        Strides are in elements and default to contiguous. Weights are handed to `pack` as int8[columns, depth, 1, 1].
+        """
+        in_stride, out = row_stride or depth, out_stride or columns
+        return ConvSpec(
+            batch=1,
+            out_h=1,
+            out_w=rows,
+            in_channels=depth,
+            out_channels=columns,
+            input=StridedView(rows * in_stride, rows * in_stride, in_stride),
+            output=StridedView(rows * out, rows * out, out),
+            full_range=full_range,
+            epilogue=epilogue or Epilogue(),
+        )
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        return (
+            Arg("x", "act", "in"),
+            Arg("weight", "int8", "const"),
+            *self.epilogue.args,
+            Arg("out", self.epilogue.out_dtype, "out"),
+        )
+
+    def tasks(self, isa: Isa) -> int:
+        plan = plan_conv(self, isa)
+        return plan.channel_chunks * plan.pixel_chunks
+
+    def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
+        plan = plan_conv(self, isa)
+        weight = arrays["weight"].reshape(self.groups, self.out_channels, -1)
+        sums = weight.astype("int64").sum(axis=2)
+        bias = arrays["bias"].astype("int64").reshape(sums.shape) - int(arrays["x_zero_point"]) * sums
+        width = plan.blocks * plan.tile.vectors * isa.lanes
+        spread = {"bias": bias, "multiplier": arrays.get("multiplier")}
+        padded = {name: _pad_channels(value, self.groups, width) for name, value in spread.items() if value is not None}
+        wrapped = padded.pop("bias").astype("int64").astype("uint32").view("int32")
+        packed = self.epilogue.pack(isa, self.groups * width, wrapped, {**arrays, **padded})
+        kernel = arrays["weight"].reshape(
+            self.groups, self.out_channels, self.in_channels, self.kernel_h, self.kernel_w
+        )
+        rows = kernel.transpose(0, 1, 3, 4, 2).reshape(self.groups, self.out_channels, -1)
+        return {"weight": pack_weights(isa, plan.runs, rows, plan.blocks, plan.tile.vectors), **packed}
+
+    def over_read(self, isa: Isa) -> dict[str, int]:
+        slack = {"x": 64}
+        if dot_of(isa).kind == "amx":
+            slack["x"] += 32 * self.stride_w * self.input.pixel
+        if self.epilogue.residual is not None:
+            slack["residual"] = 64
+        return slack
+
+
+def _pad_channels(values: Array, groups: int, width: int) -> Array:
+    rows = values.reshape(groups, -1)
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[1]))).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis of tiling: `count` units, and the distances between units in input, output and residual."""
+
+    count: int
+    x: int
+    out: int
+    residual: int
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """How a convolution is cut.
+
+    Each of `batches` x `outer` lines has `inner` units, and a unit is the pixels of `pixel`: a single one, or a whole row
+    of a small image. A tile is `tile.units` units by `tile.vectors` channel vectors; a group has `blocks` channel blocks.
+    """
+
+    runs: Runs
+    batches: Line
+    outer: Line
+    inner: Line
+    pixel: Line
+    tile: Tile
+    blocks: int
+    groups: int
+    chunk_blocks: int = 1
+    chunk_outer: int = 1
+    chunk_tiles: int = 1
+
+    @property
+    def run_weights(self) -> int:
+        """Weights of one run for one block, in vectors' lanes."""
+        return self.runs.padded * self.tile.vectors
+
+    @property
+    def group_chunks(self) -> int:
+        """Tasks along the channel blocks of one group."""
+        return -(-self.blocks // self.chunk_blocks)
+
+    @property
+    def channel_chunks(self) -> int:
+        """Tasks along the channels of all groups."""
+        return self.group_chunks * self.groups
+
+    @property
+    def inner_chunks(self) -> int:
+        """Tasks along one line."""
+        return -(-self.inner.count // (self.chunk_tiles * self.tile.units))
+
+    @property
+    def pixel_chunks(self) -> int:
+        """Tasks along all pixels."""
+        return -(-(self.outer.count * self.batches.count) // self.chunk_outer) * self.inner_chunks
+
+
+def _runs(spec: ConvSpec, dot: Dot) -> Runs:
+    merged = spec.dilation_w == 1 and spec.input.pixel == spec.in_channels and spec.groups == 1
+    columns, length = (1, spec.kernel_w * spec.in_channels) if merged else (spec.kernel_w, spec.in_channels)
+    rows = spec.kernel_h
+    if merged and spec.dilation_h == 1 and spec.input.row == length:
+        rows, length = 1, rows * length
+    padded, chunk = round_up(length, dot.unit), dot.step
+    if dot.kind == "amx":
+        chunk = round_up(-(-length // -(-length // 64)), 4)
+        padded = round_up(length, chunk)
+    return Runs(rows, columns, length, padded, chunk)
+
+
+def _lines(spec: ConvSpec) -> tuple[Line, Line, Line]:
+    """Images, rows and columns of the output."""
+    source, out, residual = spec.input, spec.output, spec.epilogue.residual or StridedView(0, 0, 0)
+    return (
+        Line(spec.batch, source.batch, out.batch, residual.batch),
+        Line(spec.out_h, spec.stride_h * source.row, out.row, residual.row),
+        Line(spec.out_w, spec.stride_w * source.pixel, out.pixel, residual.pixel),
+    )
+
+
+def _continues(outer: Line, inner: Line) -> bool:
+    """Whether stepping past the end of `inner` lands on the next `outer`, so that both are one axis."""
+    strides = zip((outer.x, outer.out, outer.residual), (inner.x, inner.out, inner.residual), strict=True)
+    return outer.count == 1 or all(far == inner.count * near for far, near in strides)
+
+
+def _join(outer: Line, inner: Line) -> Line:
+    return Line(outer.count * inner.count, inner.x, inner.out, inner.residual)
+
+
+_ONE = Line(1, 0, 0, 0)
+
+
+@functools.cache
+def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
+    """Cut a convolution into tasks and register tiles for one ISA level."""
+    images, rows, columns = _lines(spec)
+    if _continues(rows, columns):
+        rows, columns = _ONE, _join(rows, columns)
+        if _continues(images, columns):
+            images, columns = _ONE, _join(images, columns)
+    vectors = -(-spec.out_channels // isa.lanes)
+    tile, cost = choose_tile(isa, columns.count, 1, images.count * rows.count, vectors)
+    outer, inner, pixel = rows, columns, _ONE
+    by_rows, row_cost = choose_tile(isa, rows.count, columns.count, images.count, vectors)
+    if rows.count > 1 and row_cost < 0.97 * cost and dot_of(isa).kind != "amx":
+        tile, outer, inner, pixel = by_rows, _ONE, rows, columns
+    runs = _runs(spec, dot_of(isa))
+    blocks = -(-vectors // tile.vectors)
+    return _cut(isa, ConvPlan(runs, images, outer, inner, pixel, tile, blocks, spec.groups))
+
+
+def _cut(isa: Isa, plan: ConvPlan) -> ConvPlan:
+    """Choose what one task holds: channel blocks that fit the cache, and a share of the pixels."""
+    block_bytes = plan.run_weights * plan.runs.rows * plan.runs.columns * dot_of(isa).weight_bytes * isa.lanes
+    chunk_blocks = min(plan.blocks, max(1, WEIGHT_CACHE // block_bytes))
+    plan = replace(plan, chunk_blocks=chunk_blocks)
+    wanted = -(-TASKS // plan.channel_chunks)
+    lines = plan.batches.count * plan.outer.count
+    tiles = -(-plan.inner.count // plan.tile.units)
+    chunk_outer = -(-lines // wanted)
+    chunk_tiles = tiles if chunk_outer > 1 else -(-tiles // -(-wanted // lines))
+    return replace(plan, chunk_outer=chunk_outer, chunk_tiles=chunk_tiles)

@@ -1,0 +1,156 @@
+"""Emitter of `ConvSpec`: loops over tasks and tiles around the register tiles of `dots`. Imports tvm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from ...builder import Builder, Expr, i64
+from ...isa import Isa, vector_ops
+from ..base import emitter
+from ..conv import ConvPlan, ConvSpec, Line, plan_conv
+from .dots import Dots, Operands, dots_for, weight_dtype
+from .epilogue import EpilogueEmitter
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Element indices into input, output and residual."""
+
+    x: Expr
+    out: Expr
+    residual: Expr
+
+    def move(self, line: Line, count: Expr) -> _Place:
+        return _Place(self.x + count * line.x, self.out + count * line.out, self.residual + count * line.residual)
+
+    def bind(self, b: Builder) -> _Place:
+        return _Place(b.let(self.x), b.let(self.out), b.let(self.residual))
+
+
+@emitter(ConvSpec)
+def emit(spec: ConvSpec, isa: Isa, symbol: str) -> Any:
+    """The kernel of a convolution on one ISA level."""
+    return _ConvEmitter(spec, isa, symbol).emit()
+
+
+class _ConvEmitter:
+    def __init__(self, spec: ConvSpec, isa: Isa, symbol: str) -> None:
+        self.spec, self.isa, self.plan = spec, isa, plan_conv(spec, isa)
+        self.b, self.ops = Builder(symbol), vector_ops(isa)
+        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"weight": weight_dtype(isa)}
+        self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
+        self.epilogue = EpilogueEmitter(self.b, self.ops, spec.epilogue, self.buffers)
+        self.width = self.plan.tile.vectors * isa.lanes
+        self.dots = self._dots()
+
+    def _dots(self) -> Dots:
+        spec, plan, buffers = self.spec, self.plan, self.buffers
+        row_step, column_step = spec.dilation_h * spec.input.row, spec.dilation_w * spec.input.pixel
+        operands = Operands(
+            buffers["x"], buffers["weight"], buffers["bias"], plan.runs, row_step, column_step, plan.tile.vectors
+        )
+        pixels = plan.tile.units * plan.pixel.count
+        return dots_for(self.isa, self.b, self.ops, operands, pixels=pixels, full_range=spec.full_range)
+
+    def emit(self) -> Any:
+        b, plan = self.b, self.plan
+        self.dots.begin()
+        with b.tasks() as task:
+            channels, pixels = _split(b, task, plan.pixel_chunks)
+            group, chunk = _split(b, channels, plan.group_chunks)
+            lines, stretch = _split(b, pixels, plan.inner_chunks)
+            first = b.let(chunk * plan.chunk_blocks)
+            blocks = (first, b.let(tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))))
+            self._lines(group, blocks, lines, stretch)
+        self.dots.end()
+        return b.finish(self.spec.noalias)
+
+    def _lines(self, group: Expr, blocks: tuple[Expr, Expr], lines: Expr, stretch: Expr) -> None:
+        b, plan, spec = self.b, self.plan, self.spec
+        total = plan.batches.count * plan.outer.count
+        low = b.let(lines * plan.chunk_outer)
+        high = b.let(tirx.Min(low + plan.chunk_outer, i64(total)))
+        residual = spec.epilogue.residual.offset if spec.epilogue.residual else 0
+        start = _Place(
+            spec.input.offset + group * spec.in_channels,
+            spec.output.offset + group * spec.out_channels,
+            residual + group * spec.out_channels,
+        )
+        with b.loop(low, high, "line") as line:
+            image, row = _split(b, line, plan.outer.count)
+            place = start.move(plan.batches, image).move(plan.outer, row).bind(b)
+            self._tiles(place, group, blocks, stretch)
+
+    def _tiles(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], stretch: Expr) -> None:
+        """The whole tiles of one stretch of a line, and behind the last one what is left of the line."""
+        b, plan = self.b, self.plan
+        units = plan.tile.units
+        whole, tail = divmod(plan.inner.count, units)
+        low = b.let(stretch * plan.chunk_tiles)
+        if whole:
+            with b.loop(low, b.let(tirx.Min(low + plan.chunk_tiles, i64(whole))), "tile") as tile:
+                self._blocks(place.move(plan.inner, tile * units).bind(b), group, blocks, units)
+        if tail:
+            with b.when(stretch == plan.inner_chunks - 1):
+                self._blocks(place.move(plan.inner, i64(whole * units)).bind(b), group, blocks, tail)
+
+    def _blocks(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], units: int) -> None:
+        b, plan = self.b, self.plan
+        with b.loop(*blocks, "block") as block:
+            index = b.let(group * plan.blocks + block)
+            weight = b.let(index * (plan.runs.rows * plan.runs.columns * plan.runs.padded * self.width))
+            channel = b.let(index * self.width)
+            pixels = _offsets(plan, units)
+            acc = self.dots.accumulate(place.x, [pixel[0] for pixel in pixels], weight, channel)
+            self._finish(place, block, acc, pixels, channel)
+
+    def _finish(
+        self, place: _Place, block: Expr, acc: list[list[Expr]], pixels: Sequence[tuple[int, int, int]], channel: Expr
+    ) -> None:
+        """The epilogue of a tile; the last block of a group may have fewer channels."""
+        b, plan = self.b, self.plan
+        last = self.spec.out_channels - (plan.blocks - 1) * self.width
+        if plan.blocks == 1 or last == self.width:
+            self._store(place, block, acc, pixels, channel, last if plan.blocks == 1 else self.width)
+            return
+        with b.when(block < plan.blocks - 1):
+            self._store(place, block, acc, pixels, channel, self.width)
+        with b.when(block == plan.blocks - 1):
+            self._store(place, block, acc, pixels, channel, last)
+
+    def _store(
+        self,
+        place: _Place,
+        block: Expr,
+        acc: list[list[Expr]],
+        pixels: Sequence[tuple[int, int, int]],
+        channel: Expr,
+        count: int,
+    ) -> None:
+        scale = self.epilogue.scale(channel, count)
+        used = self.ops.vectors_of(count)
+        column = self.b.let(block * self.width)
+        for values, (_, out, residual) in zip(acc, pixels, strict=True):
+            bound = [self.b.let(value) for value in values[:used]]
+            self.epilogue.store(bound, scale, place.out + column + out, place.residual + column + residual, count)
+
+
+def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:
+    """Quotient and remainder of a non-negative index."""
+    if by == 1:
+        return value, i64(0)
+    return b.let(tirx.truncdiv(value, i64(by))), b.let(tirx.truncmod(value, i64(by)))
+
+
+def _offsets(plan: ConvPlan, units: int) -> list[tuple[int, int, int]]:
+    """Offsets of the pixels of `units` units in input, output and residual."""
+    inner, pixel = plan.inner, plan.pixel
+    return [
+        (unit * inner.x + at * pixel.x, unit * inner.out + at * pixel.out, unit * inner.residual + at * pixel.residual)
+        for unit in range(units)
+        for at in range(pixel.count)
+    ]

@@ -1,0 +1,329 @@
+"""Register tiles: the inner loops of matrix kernels, one class per family of multiply-accumulate instruction. Imports tvm.
+
+A tile is a few pixels by a few vectors of channels. `Dots.accumulate` emits the loops over K and returns the
+accumulators, bias included, as one list of native int32 vectors for every pixel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from ...builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, shuffle, vector
+from ...isa import Isa
+from ...isa.vector import VectorOps
+from ..tiling import AMX_ROWS, Runs, amx_row_tiles, dot_of
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What a tile multiplies: the activation and weight buffers, and where the runs of K lie in the activations."""
+
+    x: Buffer
+    weight: Buffer
+    bias: Buffer | None
+    runs: Runs
+    row_step: int
+    column_step: int
+    vectors: int
+
+
+Accumulators = list[list[Expr]]
+Step = Callable[[Index, Index, int], None]
+
+
+class Dots(ABC):
+    """Emits register tiles for one ISA level."""
+
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands) -> None:
+        self.b, self.ops, self.operands = b, ops, operands
+        self.width = operands.vectors * ops.lanes
+
+    def begin(self) -> None:
+        """Emitted once at the start of the kernel."""
+
+    def end(self) -> None:
+        """Emitted once before the kernel returns."""
+
+    @abstractmethod
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        """The accumulators of the pixels at offsets `pixels` from element `x`, with weights from element `weight` on.
+
+        `channel` is the index of the block's first channel in the bias.
+        """
+
+    def bias(self, channel: Expr) -> list[Expr]:
+        """The bias vectors of a block."""
+        if self.operands.bias is None:
+            return [self.ops.const_i32(0)] * self.operands.vectors
+        return self.ops.load_words(self.b, self.operands.bias, channel, self.width)
+
+    def walk(self, x: Expr, weight: Expr, step: Step) -> None:
+        """Emit the loops over K; `step` gets the activation index, the weight index and the bytes of K to take."""
+        b, operands, runs = self.b, self.operands, self.operands.runs
+        whole, tail = divmod(runs.padded, runs.chunk)
+        with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
+            first = b.let(x + row * operands.row_step + column * operands.column_step)
+            weights = b.let(weight + (row * runs.columns + column) * (runs.padded * self.width))
+            if whole:
+                with _loop(b, whole) as k:
+                    step(first + k * runs.chunk, weights + k * (runs.chunk * self.width), runs.chunk)
+            if tail:
+                step(first + whole * runs.chunk, weights + whole * runs.chunk * self.width, tail)
+
+
+@contextmanager
+def _loop(b: Builder, count: int) -> Generator[Expr]:
+    """A loop from 0, or nothing around a single pass."""
+    if count == 1:
+        yield i64(0)
+        return
+    with b.loop(0, count) as index:
+        yield index
+
+
+class _VectorDots(Dots):
+    """Tiles whose accumulators are one native vector for every pixel and channel vector."""
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        b, vectors = self.b, self.operands.vectors
+        acc = b.registers(len(pixels) * vectors, self.ops.i32, "acc")
+        bias = self.bias(channel)
+        for position in range(len(pixels) * vectors):
+            b.store(acc, position, bias[position % vectors])
+        self.walk(x, weight, lambda at, w, depth: self.step(acc, at, pixels, w, depth))
+        return [[acc[pixel * vectors + v] for v in range(vectors)] for pixel in range(len(pixels))]
+
+    @abstractmethod
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        """Add `depth` products of every pixel and channel."""
+
+
+class VnniDots(_VectorDots):
+    """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, ops, vectors = self.b, self.ops, self.operands.vectors
+        width, bits = 4 * ops.lanes, 32 * ops.lanes
+        weights = [b.let(self.operands.weight.load(weight + v * width, width)) for v in range(vectors)]
+        for pixel, offset in enumerate(pixels):
+            quad = reinterpret("int32", self.operands.x.load(x + offset, 4))
+            spread = b.let(reinterpret(vector("uint8", width), ops.splat(b.let(quad))))
+            for v in range(vectors):
+                at = pixel * vectors + v
+                b.store(acc, at, intrin(ops.i32, f"llvm.x86.avx512.vpdpbusd.{bits}", acc[at], spread, weights[v]))
+
+
+class PmaddwdDots(_VectorDots):
+    """pmaddwd: the even and the odd bytes of four as words, times weights widened when they were packed."""
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, ops, vectors = self.b, self.ops, self.operands.vectors
+        words = vector("int16", 2 * ops.lanes)
+        weights = [
+            b.let(self.operands.weight.load(weight + at * 2 * ops.lanes, 2 * ops.lanes)) for at in range(2 * vectors)
+        ]
+        for pixel, offset in enumerate(pixels):
+            quad = b.let(reinterpret("int32", self.operands.x.load(x + offset, 4)))
+            spread = b.let(ops.splat(quad))
+            even = b.let(reinterpret(words, tirx.bitwise_and(spread, ops.const_i32(0x00FF00FF))))
+            logical = reinterpret(vector("uint16", 2 * ops.lanes), spread)
+            odd = b.let(reinterpret(words, tirx.shift_right(logical, const(8, vector("uint16", 2 * ops.lanes)))))
+            for v in range(vectors):
+                at = pixel * vectors + v
+                products = [self._madd(part, weights[2 * v + side]) for side, part in enumerate((even, odd))]
+                b.store(acc, at, acc[at] + products[0] + products[1])
+
+    def _madd(self, left: Expr, right: Expr) -> Expr:
+        return intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
+
+
+class SdotDots(_VectorDots):
+    """sdot by element: four channels of four bytes times one 32-bit lane of a pixel's sixteen bytes."""
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, vectors = self.b, self.operands.vectors
+        loaded = [b.let(reinterpret("int32x4", self.operands.x.load(x + offset, 16))) for offset in pixels]
+        for quad in range(depth // 4):
+            for v in range(vectors):
+                weights = b.let(self.operands.weight.load(weight + (quad * vectors + v) * 16, 16))
+                for pixel, values in enumerate(loaded):
+                    at = pixel * vectors + v
+                    lane = reinterpret("int8x16", shuffle([values], [quad] * 4))
+                    b.store(acc, at, intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", acc[at], weights, lane))
+
+
+class SmmlaDots(Dots):
+    """smmla: two pixels by two channels in an accumulator, eight bytes of K at once."""
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        b, vectors = self.b, self.operands.vectors
+        pairs, halves = -(-len(pixels) // 2), 2 * vectors
+        acc = b.registers(pairs * halves, "int32x4", "acc")
+        bias = self.bias(channel)
+        start = [b.let(shuffle([bias[at // 2]], [0, 1, 0, 1] if at % 2 == 0 else [2, 3, 2, 3])) for at in range(halves)]
+        for position in range(pairs * halves):
+            b.store(acc, position, start[position % halves])
+        self.walk(x, weight, lambda at, w, depth: self._step(acc, at, pixels, w, depth))
+        found: Accumulators = []
+        for pixel in range(len(pixels)):
+            first, lanes = pixel // 2 * halves, [0, 1, 4, 5] if pixel % 2 == 0 else [2, 3, 6, 7]
+            found.append([shuffle([acc[first + 2 * v], acc[first + 2 * v + 1]], lanes) for v in range(vectors)])
+        return found
+
+    def _step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, halves = self.b, 2 * self.operands.vectors
+        rows = self._rows(x, pixels, depth)
+        for eight in range(depth // 8):
+            for at in range(halves):
+                weights = b.let(self.operands.weight.load(weight + (eight * halves + at) * 16, 16))
+                for pair, row in enumerate(rows):
+                    position = pair * halves + at
+                    value = intrin("int32x4", "llvm.aarch64.neon.smmla.v4i32.v16i8", acc[position], row[eight], weights)
+                    b.store(acc, position, value)
+
+    def _rows(self, x: Index, pixels: Sequence[int], depth: int) -> list[list[Expr]]:
+        """For every pair of pixels the left operands of each eight bytes of K; an odd last pixel pairs with itself."""
+        b, found = self.b, []
+        loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
+        for first in range(0, len(pixels), 2):
+            pair = [loaded[first], loaded[min(first + 1, len(pixels) - 1)]]
+            lanes = [[*range(at, at + 8), *range(at + depth, at + depth + 8)] for at in range(0, depth, 8)]
+            found.append([b.let(shuffle(pair, picked)) for picked in lanes])
+        return found
+
+
+class SmlalDots(Dots):
+    """ARMv8.0: smull and smlal2 to words, sadalp into four partial sums of one pixel and one channel.
+
+    A word holds two products: exact unless both weights are -128, so `full_range` adds each product pair on its own.
+    """
+
+    full_range = False
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        b = self.b
+        acc = b.registers(len(pixels) * self.width, "int32x4", "acc")
+        for position in range(len(pixels) * self.width):
+            b.store(acc, position, const(0, "int32x4"))
+        self.walk(x, weight, lambda at, w, depth: self._step(acc, at, pixels, w, depth))
+        bias = self.bias(channel)
+        return [
+            [
+                self._sum([acc[pixel * self.width + 4 * v + at] for at in range(4)]) + bias[v]
+                for v in range(self.operands.vectors)
+            ]
+            for pixel in range(len(pixels))
+        ]
+
+    def _step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b = self.b
+        loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
+        for channel in range(self.width):
+            weights = b.let(self.operands.weight.load(weight + channel * depth, depth))
+            for pixel, values in enumerate(loaded):
+                at = pixel * self.width + channel
+                for words in self._products(values, weights, depth):
+                    widened = intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", words)
+                    b.store(acc, at, acc[at] + widened)
+
+    def _products(self, left: Expr, right: Expr, depth: int) -> list[Expr]:
+        def product(part: range) -> Expr:
+            operands = (left, right) if depth == 8 else (shuffle([left], part), shuffle([right], part))
+            return intrin("int16x8", "llvm.aarch64.neon.smull.v8i16", *operands)
+
+        parts = [product(range(at, at + 8)) for at in range(0, depth, 8)]
+        return parts if self.full_range or len(parts) == 1 else [parts[0] + parts[1]]
+
+    @staticmethod
+    def _sum(parts: Sequence[Expr]) -> Expr:
+        """Four horizontal sums as one vector."""
+        addp = "llvm.aarch64.neon.addp.v4i32"
+        pairs = [intrin("int32x4", addp, parts[at], parts[at + 1]) for at in (0, 2)]
+        return intrin("int32x4", addp, *pairs)
+
+
+class FullRangeSmlalDots(SmlalDots):
+    """For weights that may be -128."""
+
+    full_range = True
+
+
+class AmxDots(Dots):
+    """tdpbusd on tiles of up to 16 pixels by 16 channels; results go through a small array on the stack.
+
+    Tiles 0..3 accumulate, 4 and 5 hold pixels, 6 and 7 weights. The shapes are configured once for the kernel.
+    """
+
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
+        super().__init__(b, ops, operands)
+        self.tiles = amx_row_tiles(pixels)
+        self.rows = -(-pixels // self.tiles)
+
+    def begin(self) -> None:
+        b, depth = self.b, self.operands.runs.chunk
+        config = b.registers(64, "uint8", "tile_config")
+        shapes = [(self.rows, 64)] * 4 + [(self.rows, depth)] * 2 + [(depth // 4, 64)] * 2
+        content = bytearray(64)
+        content[0] = 1
+        for tile, (rows, row_bytes) in enumerate(shapes):
+            content[16 + 2 * tile], content[48 + tile] = row_bytes, rows
+        for at, value in enumerate(content):
+            b.store(config, at, const(value, "uint8"))
+        b.call("llvm.x86.ldtilecfg", config.address(0))
+        self.result = b.registers(AMX_ROWS * self.tiles * self.width, "int32", "result")
+
+    def end(self) -> None:
+        self.b.call("llvm.x86.tilerelease")
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        b, vectors = self.b, self.operands.vectors
+        tiles = -(-len(pixels) // self.rows)
+        for tile in range(tiles):
+            for v in range(vectors):
+                b.call("llvm.x86.tilezero", _tile(2 * tile + v))
+        stride = pixels[1] - pixels[0] if len(pixels) > 1 else 64
+        self.walk(x, weight, lambda at, w, depth: self._step(at, tiles, stride, w))
+        for tile in range(tiles):
+            for v in range(vectors):
+                place = self.result.address((tile * self.rows) * self.width + v * 16)
+                b.call("llvm.x86.tilestored64", _tile(2 * tile + v), place, i64(4 * self.width))
+        bias = self.bias(channel)
+        return [
+            [self.result.load(pixel * self.width + 16 * v, 16) + bias[v] for v in range(vectors)]
+            for pixel in range(len(pixels))
+        ]
+
+    def _step(self, x: Index, tiles: int, stride: int, weight: Index) -> None:
+        b, vectors, depth = self.b, self.operands.vectors, self.operands.runs.chunk
+        for v in range(vectors):
+            place = self.operands.weight.address(weight + v * depth * 16)
+            b.call("llvm.x86.tileloadd64", _tile(6 + v), place, i64(64))
+        for tile in range(tiles):
+            place = self.operands.x.address(x + tile * self.rows * stride)
+            b.call("llvm.x86.tileloadd64", _tile(4 + tile), place, i64(stride))
+            for v in range(vectors):
+                b.call("llvm.x86.tdpbusd", _tile(2 * tile + v), _tile(4 + tile), _tile(6 + v))
+
+
+def _tile(number: int) -> Expr:
+    return tirx.IntImm("int8", number)
+
+
+def dots_for(isa: Isa, b: Builder, ops: VectorOps, operands: Operands, *, pixels: int, full_range: bool) -> Dots:
+    """The register tiles of an ISA level; `pixels` is the size of a whole tile."""
+    kind = dot_of(isa).kind
+    if kind == "amx":
+        return AmxDots(b, ops, operands, pixels)
+    if kind == "smlal":
+        return (FullRangeSmlalDots if full_range else SmlalDots)(b, ops, operands)
+    return {"vnni": VnniDots, "pmaddwd": PmaddwdDots, "sdot": SdotDots, "smmla": SmmlaDots}[kind](b, ops, operands)
+
+
+def weight_dtype(isa: Isa) -> str:
+    """The element type of packed weights as the inner loop reads them."""
+    return f"int{8 * dot_of(isa).weight_bytes}"

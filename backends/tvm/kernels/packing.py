@@ -1,0 +1,72 @@
+"""Weight layouts of the register tiles: numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..isa import Isa
+from .base import Array
+from .tiling import Runs, dot_of
+
+
+def pack_weights(isa: Isa, runs: Runs, weight: Array, blocks: int, vectors: int) -> Array:
+    """Lay out weights for the inner loop of one ISA level.
+
+    `weight` is int8[groups, channels, rows * columns * length] with K in the order the kernel walks it. The result is flat
+    int8: for every group, block of `vectors` native vectors of channels, and run, ``runs.padded`` x channels in the
+    order of the loads. Padding is zero.
+    """
+    groups, channels, _ = weight.shape
+    width = vectors * isa.lanes
+    full = np.zeros((groups, blocks * width, runs.rows * runs.columns, runs.padded), "int8")
+    full[:, :channels, :, : runs.length] = weight.reshape(groups, channels, -1, runs.length)
+    tiles = full.reshape(groups * blocks, width, -1, runs.padded).transpose(0, 2, 1, 3)
+    packed = _LAYOUTS[dot_of(isa).kind](np.ascontiguousarray(tiles), runs, isa.lanes)
+    return np.ascontiguousarray(packed).reshape(-1).view("int8")
+
+
+def _quads(tiles: Array, runs: Runs, lanes: int) -> Array:
+    """[k / 4][channel][4]: a dot product of four bytes in each 32-bit lane."""
+    count, number, width, depth = tiles.shape
+    return tiles.reshape(count, number, width, depth // 4, 4).transpose(0, 1, 3, 2, 4)
+
+
+def _word_pairs(tiles: Array, runs: Runs, lanes: int) -> Array:
+    """[k / 4][vector][even, odd][channel][2] as int16: products of bytes 0 and 2, then of bytes 1 and 3."""
+    count, number, width, depth = tiles.shape
+    split = tiles.astype("int16").reshape(count, number, width // lanes, lanes, depth // 4, 2, 2)
+    return split.transpose(0, 1, 4, 2, 6, 3, 5)
+
+
+def _rows_of_16(tiles: Array, runs: Runs, lanes: int) -> Array:
+    """[k / 16][channel][16], then [channel][8] for what is left of K."""
+    count, number, width, depth = tiles.shape
+    whole = depth // 16 * 16
+    head = tiles[..., :whole].reshape(count, number, width, -1, 16).transpose(0, 1, 3, 2, 4)
+    parts = [head.reshape(count, number, -1), tiles[..., whole:].reshape(count, number, -1)]
+    return np.concatenate(parts, axis=2)
+
+
+def _eights(tiles: Array, runs: Runs, lanes: int) -> Array:
+    """[k / 8][channel][8]: two channels make one operand of smmla."""
+    count, number, width, depth = tiles.shape
+    return tiles.reshape(count, number, width, depth // 8, 8).transpose(0, 1, 3, 2, 4)
+
+
+def _amx_tiles(tiles: Array, runs: Runs, lanes: int) -> Array:
+    """[k / chunk][vector][chunk / 4][channel][4]: the right operand of tdpbusd."""
+    count, number, width, depth = tiles.shape
+    split = tiles.reshape(count, number, width // lanes, lanes, depth // runs.chunk, runs.chunk // 4, 4)
+    return split.transpose(0, 1, 4, 2, 5, 3, 6)
+
+
+_LAYOUTS: dict[str, Callable[[Array, Runs, int], Array]] = {
+    "vnni": _quads,
+    "sdot": _quads,
+    "pmaddwd": _word_pairs,
+    "smlal": _rows_of_16,
+    "smmla": _eights,
+    "amx": _amx_tiles,
+}

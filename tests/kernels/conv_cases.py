@@ -1,0 +1,118 @@
+"""Random convolutions with everything their kernels take, and the bytes they must give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from kernels.harness import Case
+from kernels.reference import conv_accumulators, finish, view
+from octavo.backends.tvm.isa import Isa
+from octavo.backends.tvm.kernels.base import StridedView
+from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.epilogue import Epilogue
+
+Array = npt.NDArray[Any]
+
+
+def conv_spec(
+    size: tuple[int, int],
+    channels: tuple[int, int],
+    kernel: tuple[int, int] = (1, 1),
+    *,
+    pixel_gap: int = 0,
+    out_gap: int = 0,
+    residual: bool = False,
+    epilogue: Epilogue | None = None,
+    **options: Any,
+) -> ConvSpec:
+    """A convolution whose output has `size`; gaps leave room between pixels of input and output."""
+    stride = options.get("stride_h", 1), options.get("stride_w", 1)
+    dilation = options.get("dilation_h", 1), options.get("dilation_w", 1)
+    groups = options.get("groups", 1)
+    height, width = ((size[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 for axis in range(2))
+    pixel, out_pixel = channels[0] * groups + pixel_gap, channels[1] * groups + out_gap
+    source = StridedView(height * width * pixel, width * pixel, pixel, min(pixel_gap, 3))
+    out = StridedView(size[0] * size[1] * out_pixel, size[1] * out_pixel, out_pixel, min(out_gap, 5))
+    chosen = epilogue or Epilogue()
+    if residual:
+        chosen = replace(chosen, residual=StridedView.dense(*size, channels[1] * groups))
+    return ConvSpec(
+        options.pop("batch", 1),
+        *size,
+        *channels,
+        source,
+        out,
+        kernel_h=kernel[0],
+        kernel_w=kernel[1],
+        epilogue=chosen,
+        **options,
+    )
+
+
+def random_bytes(rng: np.random.Generator, isa: Isa, count: int) -> Array:
+    """Stored activations over the whole range."""
+    return rng.integers(isa.act_min, isa.act_max + 1, count).astype(isa.act_dtype)
+
+
+def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, Array]:
+    """A case with random contents, and the whole output buffer as it must be afterwards."""
+    channels = spec.groups * spec.out_channels
+    lowest = -128 if spec.full_range else -127
+    weight_shape = (channels, spec.in_channels, spec.kernel_h, spec.kernel_w)
+    depth = spec.in_channels * spec.kernel_h * spec.kernel_w
+    arrays: dict[str, Array] = {
+        "weight": rng.integers(lowest, 128, weight_shape).astype("int8"),
+        "bias": rng.integers(-20000, 20000, channels).astype("int32"),
+        "multiplier": (rng.uniform(0.2, 1.5, channels) * 0.01 / np.sqrt(depth)).astype("float32"),
+        "x_zero_point": np.array(rng.integers(isa.act_min, isa.act_max + 1)),
+        **random_params(isa, rng),
+    }
+    if rng.random() < 0.3:
+        arrays["weight"][...] = lowest
+    x = random_bytes(rng, isa, _extent(spec))
+    if rng.random() < 0.2:
+        x[...] = isa.act_min
+    acc = conv_accumulators(spec, x, arrays["weight"], arrays["bias"], int(arrays["x_zero_point"]))
+    shape = (spec.batch, spec.out_h, spec.out_w, channels)
+    buffers: dict[str, Array] = {"x": x}
+    residual = None
+    if spec.epilogue.residual is not None:
+        buffers["residual"] = random_bytes(rng, isa, int(np.prod(shape)))
+        residual = view(buffers["residual"], spec.epilogue.residual, shape)
+    out = np.full(_out_extent(spec), 77, {"byte": isa.act_dtype, "f32": "float32", "i32": "int32"}[spec.epilogue.out])
+    expected = out.copy()
+    view(expected, spec.output, shape)[...] = finish(isa, spec.epilogue, acc, arrays, residual)
+    packed = spec.pack(isa, **arrays)
+    return Case(spec, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
+
+
+def random_params(isa: Isa, rng: np.random.Generator) -> dict[str, Array]:
+    """Zero points, clamp, residual scale and table of an epilogue."""
+    zero_point = int(rng.integers(isa.act_min, isa.act_max + 1))
+    params = {
+        "zero_point": np.array(zero_point),
+        "residual_zero_point": np.array(rng.integers(isa.act_min, isa.act_max + 1)),
+        "residual_multiplier": np.array(rng.uniform(0.1, 1.5), "float32"),
+        "table": rng.integers(-128, 128, 256).astype("int8"),
+    }
+    if rng.random() < 0.5:
+        low, high = sorted(rng.integers(isa.act_min, isa.act_max + 1, 2))
+        params |= {"lo": np.array(low - zero_point), "hi": np.array(high - zero_point)}
+    return params
+
+
+def _extent(spec: ConvSpec) -> int:
+    """Elements from the start of the input buffer to the last byte of the last pixel read."""
+    rows = (spec.out_h - 1) * spec.stride_h + (spec.kernel_h - 1) * spec.dilation_h
+    columns = (spec.out_w - 1) * spec.stride_w + (spec.kernel_w - 1) * spec.dilation_w
+    last = (spec.batch - 1) * spec.input.batch + rows * spec.input.row + columns * spec.input.pixel
+    return spec.input.offset + last + spec.groups * spec.in_channels
+
+
+def _out_extent(spec: ConvSpec) -> int:
+    out = spec.output
+    last = (spec.batch - 1) * out.batch + (spec.out_h - 1) * out.row + (spec.out_w - 1) * out.pixel
+    return out.offset + last + spec.groups * spec.out_channels + 8

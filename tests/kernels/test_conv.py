@@ -1,0 +1,56 @@
+"""Convolution and matrix multiplication kernels beside their exact definition, on every ISA level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernels.conv_cases import conv_case, conv_spec
+from kernels.harness import run_kernels
+from kernels.levels import every_level
+from octavo.backends.tvm.isa import ISAS
+from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.epilogue import Epilogue
+
+POINTWISE = [
+    conv_spec((7, 7), (16, 24)),
+    conv_spec((14, 14), (96, 64), residual=True),
+    conv_spec((5, 9), (33, 17), pixel_gap=7, out_gap=6),
+    conv_spec((3, 50), (8, 130), residual=True, out_gap=3),
+    conv_spec((1, 1), (70, 35)),
+    conv_spec((6, 6), (20, 40), stride_h=2, stride_w=2),
+    conv_spec((4, 4), (1, 1)),
+    conv_spec((2, 3), (5, 3), batch=3),
+    ConvSpec.matmul(37, 100, 50),
+    ConvSpec.matmul(1, 320, 100, Epilogue(out="f32")),
+    ConvSpec.matmul(9, 64, 33, Epilogue(out="i32"), row_stride=80, out_stride=40),
+    ConvSpec.matmul(13, 48, 21, Epilogue(table=True), full_range=True),
+]
+SPATIAL = [
+    conv_spec((8, 8), (3, 32), (3, 3), stride_h=2, stride_w=2),
+    conv_spec((9, 11), (3, 10), (7, 7), pixel_gap=1),
+    conv_spec((7, 7), (32, 48), (3, 3), residual=True),
+    conv_spec((5, 13), (19, 21), (3, 2), dilation_h=2, dilation_w=3, out_gap=2),
+    conv_spec((6, 10), (8, 8), (3, 3), groups=4, batch=2),
+    conv_spec((6, 5), (5, 7), (2, 3), groups=3, residual=True),
+    conv_spec((1, 40), (12, 20), (1, 5), stride_w=3),
+    conv_spec((10, 20), (64, 64), (3, 3), epilogue=Epilogue(table=True)),
+    conv_spec((4, 6), (16, 16), (1, 3), full_range=True),
+    conv_spec((3, 3), (130, 5), (3, 3), epilogue=Epilogue(out="i32")),
+]
+
+
+def _check(specs: list[ConvSpec], level: str, seed: int) -> None:
+    isa, rng = ISAS[level], np.random.default_rng(seed)
+    cases, expected = zip(*[conv_case(spec, isa, rng) for spec in specs], strict=True)
+    for spec, result, wanted in zip(specs, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_pointwise_equals_its_definition(level: str) -> None:
+    _check(POINTWISE, level, 1)
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_spatial_equals_its_definition(level: str) -> None:
+    _check(SPATIAL, level, 2)
