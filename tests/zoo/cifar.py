@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from itertools import count
+from typing import Any
+
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .packages import package_file
 
+KERAS: dict[type[nn.Module], str] = {
+    nn.Conv2d: "conv2d",
+    nn.Linear: "dense",
+    nn.BatchNorm2d: "batch_normalization",
+}
+NAMES = {
+    ("conv2d", "kernel"): "weight",
+    ("conv2d", "bias"): "bias",
+    ("dense", "kernel"): "weight",
+    ("dense", "bias"): "bias",
+    ("batch_normalization", "gamma"): "weight",
+    ("batch_normalization", "beta"): "bias",
+    ("batch_normalization", "moving_mean"): "running_mean",
+    ("batch_normalization", "moving_variance"): "running_var",
+}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -33,35 +52,23 @@ class CifarCnn(nn.Module):
 
 
 def cifar10_cnn() -> nn.Module:
+    """The network with its trained weights, which Keras keeps as [height, width, in, out] and [in, out]."""
     model = CifarCnn()
-    path = package_file("cifar-10-model", "cifar_10_model/trained_models/cnn_model.h5")
-    with h5py.File(path) as file, torch.no_grad():
-        weights = file["model_weights"]
-
-        def put(target: Tensor, layer: str, name: str) -> None:
-            value = np.asarray(weights[f"{layer}/{layer}/{name}:0"])
-            # Keras keeps kernels as [height, width, in, out] and [in, out].
-            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            target.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-
-        counts: dict[str, int] = {}
+    with h5py.File(package_file("cifar-10-model", "cifar_10_model/trained_models/cnn_model.h5")) as file:
+        weights: Any = file["model_weights"]
+        numbers = {kind: count() for kind in KERAS.values()}
         for module in model.modules():
-            kinds = {nn.Conv2d: "conv2d", nn.Linear: "dense", nn.BatchNorm2d: "batch_normalization"}
-            kind = kinds.get(type(module))
+            kind = KERAS.get(type(module))
             if kind is None:
                 continue
-            number = counts.get(kind, 0)
-            counts[kind] = number + 1
+            number = next(numbers[kind])
             layer = f"{kind}_{number}" if number else kind
-            if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                put(module.weight, layer, "gamma")
-                put(module.bias, layer, "beta")
-                put(module.running_mean, layer, "moving_mean")
-                put(module.running_var, layer, "moving_variance")
-            elif isinstance(module, nn.Conv2d | nn.Linear):
-                assert module.bias is not None
-                put(module.weight, layer, "kernel")
-                put(module.bias, layer, "bias")
+            values = {name.removesuffix(":0"): np.asarray(value) for name, value in weights[layer][layer].items()}
+            own = module.state_dict()
+            module.load_state_dict(own | {NAMES[kind, name]: _torch_order(v) for name, v in values.items()})
     return model.eval()
+
+
+def _torch_order(value: NDArray[np.float32]) -> Tensor:
+    ordered = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+    return torch.from_numpy(np.ascontiguousarray(ordered))

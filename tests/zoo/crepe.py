@@ -18,7 +18,8 @@ class CrepeTiny(nn.Module):
         super().__init__()
         for number in range(1, 7):
             first = number == 1
-            conv = nn.Conv2d(*CHANNELS[number - 1 : number + 1], (512, 1) if first else (64, 1), (4, 1) if first else 1)
+            shape = ((512, 1), (4, 1)) if first else ((64, 1), (1, 1))
+            conv = nn.Conv2d(CHANNELS[number - 1], CHANNELS[number], *shape)
             self.add_module(f"conv{number}", conv)
             self.add_module(f"conv{number}_BN", nn.BatchNorm2d(CHANNELS[number], eps=1e-3))
         self.classifier = nn.Linear(256, 360)

@@ -26,7 +26,7 @@ STAGES = (
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding for one input size: the odd pixel goes right and below."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, size: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         self.same = (total // 2, total - total // 2) * 2
@@ -42,16 +42,16 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 class Block(nn.Module):
     """The inverted residual block."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, size: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int, size: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.expands = expansion != 1
         if self.expands:
-            self._expand_conv = SameConv2d(inputs, hidden, 1, size)
+            self._expand_conv = SameConv2d(inputs, hidden, 1, size=size)
             self._bn0 = batch_norm(hidden)
-        self._depthwise_conv = SameConv2d(hidden, hidden, kernel, size, stride, groups=hidden)
+        self._depthwise_conv = SameConv2d(hidden, hidden, kernel, size=size, stride=stride, groups=hidden)
         self._bn1 = batch_norm(hidden)
-        self._project_conv = SameConv2d(hidden, outputs, 1, -(-size // stride))
+        self._project_conv = SameConv2d(hidden, outputs, 1, size=-(-size // stride))
         self._bn2 = batch_norm(outputs)
         self._relu6 = nn.ReLU6()
         self.residual = stride == 1 and inputs == outputs
@@ -68,16 +68,17 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, size: int = 224, classes: int = 1000) -> None:
         super().__init__()
-        self._conv_stem = SameConv2d(3, 32, 3, size, 2)
+        self._conv_stem = SameConv2d(3, 32, 3, size=size, stride=2)
         self._bn0 = batch_norm(32)
         self._blocks = nn.ModuleList()
         channels, size = 32, -(-size // 2)
         for repeats, kernel, first_stride, expansion, outputs in STAGES:
             for index in range(repeats):
                 stride = 1 if index else first_stride
-                self._blocks.append(Block(channels, outputs, kernel, stride, expansion, size))
+                shape = {"kernel": kernel, "stride": stride, "expansion": expansion, "size": size}
+                self._blocks.append(Block(channels, outputs, **shape))
                 channels, size = outputs, -(-size // stride)
-        self._conv_head = SameConv2d(channels, 1280, 1, size)
+        self._conv_head = SameConv2d(channels, 1280, 1, size=size)
         self._bn1 = batch_norm(1280)
         self._pool = nn.AdaptiveAvgPool2d(1)
         self._dropout = nn.Dropout(0.2)

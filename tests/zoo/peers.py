@@ -1,0 +1,165 @@
+"""ONNX Runtime as a peer: the same network in float32, and in int8 by its own quantizer.
+
+Exported and quantized files are kept under ``.cache/peers``, named after everything that they depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import version_converter
+from onnxruntime import quantization
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from .images import calibration_images, photos
+from .registry import Inputs, ZooModel
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "peers"
+OPSET = 17
+
+
+def float_session(model: ZooModel, threads: int = 1) -> onnxruntime.InferenceSession:
+    """ONNX Runtime with the float32 network."""
+    return session(onnx_file(model), threads)
+
+
+def int8_session(
+    model: ZooModel, calibration: Sequence[Inputs], threads: int = 1, *, per_channel: bool = True
+) -> onnxruntime.InferenceSession:
+    """ONNX Runtime with its own static int8 (QDQ, u8 activations, s8 weights, min-max) of the network."""
+    return session(int8_file(model, calibration, per_channel=per_channel), threads)
+
+
+def dynamic_session(model: ZooModel, threads: int = 1) -> onnxruntime.InferenceSession:
+    """ONNX Runtime with s8 weights and activations quantized anew in each call, its usual form of a transformer."""
+    return session(dynamic_file(model), threads)
+
+
+def calibration_inputs(model: ZooModel, count: int = 100) -> list[Inputs]:
+    """The sample's calibration pictures where there is one, or the model's own samples."""
+    if model.recipe is None:
+        return model.inputs(count)
+    pictures = calibration_images() if "OCTAVO_EVAL_DATA" in os.environ else photos()
+    return [(model.recipe(picture.open())[None],) for picture in pictures[:count]]
+
+
+def answers(peer: onnxruntime.InferenceSession, inputs: Inputs) -> list[NDArray[Any]]:
+    """All outputs of one call, inputs by position."""
+    names = [value.name for value in peer.get_inputs()]
+    return [np.asarray(out) for out in peer.run(None, dict(zip(names, inputs, strict=True)))]
+
+
+def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session with all optimizations and a fixed number of threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_file(model: ZooModel) -> Path:
+    """The network as an ONNX file: a package's own, or exported from torch at opset 17 with fixed shapes."""
+    made = model.make()
+    if isinstance(made, Path):
+        return made
+    module, example = made, tuple(map(torch.from_numpy, model.sample(0)))
+    digest = _digest(torch.__version__.encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+
+    def export(path: Path) -> None:
+        with warnings.catch_warnings():
+            # The exporter that needs no further package announces its successor.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module, example, path, dynamo=False, opset_version=OPSET, input_names=list(model.input_names)
+            )
+
+    return _cached(f"{model.name}-{digest.hexdigest()[:16]}.onnx", export)
+
+
+def int8_file(model: ZooModel, calibration: Sequence[Inputs], *, per_channel: bool = True) -> Path:
+    """The network quantized by ONNX Runtime after its own pre-process step, as its manual advises."""
+    source = onnx_file(model)
+    digest = _digest(onnxruntime.__version__.encode(), source.read_bytes())
+    for arrays in calibration:
+        for array in arrays:
+            digest.update(array.tobytes())
+
+    def quantize(path: Path) -> None:
+        prepared = _prepared(source, path)
+        quantization.quantize_static(
+            prepared,
+            path,
+            _Reader(session(prepared), calibration),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=per_channel,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+
+    kind = "channel" if per_channel else "tensor"
+    return _cached(f"{model.name}-int8-{kind}-{digest.hexdigest()[:16]}.onnx", quantize)
+
+
+def dynamic_file(model: ZooModel) -> Path:
+    """The network with dynamically quantized matrix products."""
+    source = onnx_file(model)
+    digest = _digest(onnxruntime.__version__.encode(), source.read_bytes())
+
+    def quantize(path: Path) -> None:
+        quantization.quantize_dynamic(_prepared(source, path), path, per_channel=True)
+
+    return _cached(f"{model.name}-dynamic-{digest.hexdigest()[:16]}.onnx", quantize)
+
+
+def _prepared(source: Path, target: Path) -> Path:
+    """ONNX Runtime's pre-process step, after raising an old opset to one that knows per-channel quantization."""
+    raised, prepared = target.with_suffix(".raised.onnx"), target.with_suffix(".prepared.onnx")
+    model = onnx.load(source)
+    if next(i.version for i in model.opset_import if i.domain in ("", "ai.onnx")) < OPSET:
+        model = version_converter.convert_version(model, OPSET)
+    onnx.save(model, raised)
+    quant_pre_process(raised, prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # untyped package
+    """Feeds calibration inputs one call at a time."""
+
+    def __init__(self, peer: onnxruntime.InferenceSession, calibration: Sequence[Inputs]) -> None:
+        names = [value.name for value in peer.get_inputs()]
+        self._feeds: Iterator[dict[str, NDArray[Any]]] = (
+            dict(zip(names, arrays, strict=True)) for arrays in calibration
+        )
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return next(self._feeds, None)
+
+
+def _digest(*parts: bytes) -> hashlib._Hash:
+    """A hash that starts with this file: another way to export or quantize is another cache entry."""
+    return hashlib.sha256(Path(__file__).read_bytes() + b"".join(parts))
+
+
+def _cached(name: str, write: Callable[[Path], None]) -> Path:
+    """The file ``name`` of the cache; two processes may write it at once, each gets a whole one."""
+    path = CACHE / name
+    if not path.is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            write(Path(folder) / name)
+            (Path(folder) / name).replace(path)
+    return path
