@@ -1,0 +1,82 @@
+"""Normalizations: batch, layer, group, softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ....errors import ModelError
+from ....graph import Value
+from ....ops.elementwise import Log
+from ....ops.norm import BatchNorm, LayerNorm, Softmax
+from ....types import DType
+from ..context import Context, Refusal, translate
+
+aten = torch.ops.aten
+EVAL = "export the module after model.eval()"
+
+
+@translate(aten._native_batch_norm_legit_no_training.default)
+def batch_norm(
+    ctx: Context,
+    x: Value,
+    scale: Value | None,
+    bias: Value | None,
+    mean: Value,
+    variance: Value,
+    momentum: float,
+    epsilon: float,
+) -> tuple[Value, ...]:
+    channels = x.type.shape[1]
+    assert isinstance(channels, int)
+    for statistic in (mean, variance):
+        _check_statistic(ctx, statistic)
+    dtype = mean.type.dtype.numpy
+    scale = scale if scale is not None else ctx.constant(np.ones(channels, dtype))
+    bias = bias if bias is not None else ctx.constant(np.zeros(channels, dtype))
+    if x.type.rank == 1:
+        raise Refusal("needs a batch axis")
+    return (ctx.emit(BatchNorm(epsilon), x, scale, bias, mean, variance),)
+
+
+def _check_statistic(ctx: Context, value: Value) -> None:
+    numbers = ctx.known(value)
+    if numbers is not None and not np.isfinite(numbers).all():
+        raise ModelError(f"{value.name} holds values that are not finite", where=value.name)
+
+
+@translate(aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit.default)
+def training_batch_norm(ctx: Context, *_: object, **__: object) -> Value:
+    raise ModelError("a batch norm was exported in training mode", where=ctx.origin, hint=EVAL)
+
+
+@translate(aten.layer_norm.default)
+def layer_norm(
+    ctx: Context,
+    x: Value,
+    shape: Sequence[int],
+    scale: Value | None = None,
+    bias: Value | None = None,
+    epsilon: float = 1e-5,
+    cudnn: bool = False,
+) -> Value:
+    if scale is None and bias is not None:
+        scale = ctx.constant(np.ones(bias.type.static_shape, bias.type.dtype.numpy))
+    affine = [part for part in (scale, bias) if part is not None]
+    return ctx.emit(LayerNorm(len(shape), epsilon), x, *affine)
+
+
+@translate(aten.softmax.int, aten._softmax.default)
+def softmax(ctx: Context, x: Value, axis: int, dtype: torch.dtype | bool | None = None) -> Value:
+    if isinstance(dtype, torch.dtype):
+        x = ctx.cast(x, DType.from_torch(dtype))
+    if not x.type.rank:
+        return ctx.reshape(ctx.emit(Softmax(0), ctx.reshape(x, (1,))), ())
+    return ctx.emit(Softmax(axis % x.type.rank), x)
+
+
+@translate(aten.log_softmax.int, aten._log_softmax.default)
+def log_softmax(ctx: Context, x: Value, axis: int, dtype: torch.dtype | bool | None = None) -> Value:
+    return ctx.emit(Log(), softmax(ctx, x, axis, dtype))

@@ -1,0 +1,101 @@
+"""Reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ....graph import Value
+from ....op import Op
+from ....ops.reduce import ArgMax, ArgMin, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum
+from ....types import DType, normalize_axis
+from ..context import Context, translate
+
+aten = torch.ops.aten
+Axes = int | Sequence[int] | None
+
+
+def axes_of(x: Value, axes: Axes) -> tuple[int, ...]:
+    """Axes counted from the front, ascending; none given means all."""
+    if axes is None or axes in ([], ()):
+        return tuple(range(x.type.rank))
+    items = [axes] if isinstance(axes, int) else list(axes)
+    return tuple(sorted({normalize_axis(axis, x.type.rank) for axis in items})) if x.type.rank else ()
+
+
+def _reduce(ctx: Context, kind: type[Op], x: Value, axes: Axes, keep: bool) -> Value:
+    reduced = axes_of(x, axes)
+    return ctx.emit(kind(reduced, keep), x) if reduced else x  # type: ignore[call-arg]
+
+
+@translate(aten.mean.default, aten.mean.dim)
+def mean(
+    ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Value:
+    return _reduce(ctx, ReduceMean, ctx.cast(x, ctx.dtype), axes, keepdim)
+
+
+@translate(aten.sum.default, aten.sum.dim_IntList)
+def total(
+    ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Value:
+    return _reduce(ctx, ReduceSum, ctx.cast(x, ctx.dtype), axes, keepdim)
+
+
+@translate(aten.prod.default, aten.prod.dim_int)
+def product(
+    ctx: Context, x: Value, axis: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Value:
+    return _reduce(ctx, ReduceProd, ctx.cast(x, ctx.dtype), axis, keepdim)
+
+
+@translate(aten.amax.default, aten.max.default)
+def amax(ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False) -> Value:
+    return _reduce(ctx, ReduceMax, x, axes, keepdim)
+
+
+@translate(aten.amin.default, aten.min.default)
+def amin(ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False) -> Value:
+    return _reduce(ctx, ReduceMin, x, axes, keepdim)
+
+
+@translate(aten.max.dim)
+def max_along(ctx: Context, x: Value, axis: int, keepdim: bool = False) -> tuple[Value, Value]:
+    return _reduce(ctx, ReduceMax, x, axis, keepdim), argmax(ctx, x, axis, keepdim)
+
+
+@translate(aten.min.dim)
+def min_along(ctx: Context, x: Value, axis: int, keepdim: bool = False) -> tuple[Value, Value]:
+    return _reduce(ctx, ReduceMin, x, axis, keepdim), argmin(ctx, x, axis, keepdim)
+
+
+@translate(aten.argmax.default)
+def argmax(ctx: Context, x: Value, axis: int | None = None, keepdim: bool = False) -> Value:
+    return _arg(ctx, ArgMax, x, axis, keepdim)
+
+
+@translate(aten.argmin.default)
+def argmin(ctx: Context, x: Value, axis: int | None = None, keepdim: bool = False) -> Value:
+    return _arg(ctx, ArgMin, x, axis, keepdim)
+
+
+def _arg(ctx: Context, kind: type[ArgMax | ArgMin], x: Value, axis: int | None, keepdim: bool) -> Value:
+    if axis is None:
+        flat = ctx.emit(kind(0, False), ctx.reshape(x, (x.type.size,)))
+        return ctx.reshape(flat, (1,) * x.type.rank if keepdim else ())
+    if not x.type.rank:
+        return ctx.emit(kind(0, False), ctx.reshape(x, (1,)))
+    return ctx.emit(kind(normalize_axis(axis, x.type.rank), keepdim), x)
+
+
+@translate(aten.any.default, aten.any.dim, aten.any.dims)
+def any_true(ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False) -> Value:
+    bits = ctx.cast(ctx.cast(x, DType.BOOL), DType.I32)
+    return ctx.cast(_reduce(ctx, ReduceMax, bits, axes, keepdim), DType.BOOL)
+
+
+@translate(aten.all.default, aten.all.dim, aten.all.dims)
+def all_true(ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False) -> Value:
+    bits = ctx.cast(ctx.cast(x, DType.BOOL), DType.I32)
+    return ctx.cast(_reduce(ctx, ReduceMin, bits, axes, keepdim), DType.BOOL)
