@@ -1,0 +1,33 @@
+"""Common subexpression elimination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..ir.graph import Graph, Node, Value
+from ..ir.op import Op
+from .base import Exactness, Pass, PassContext
+from .registry import register_pass
+
+
+@register_pass
+@dataclass(frozen=True)
+class EliminateCommon(Pass):
+    """Compute equal things once: merge nodes with equal ops and inputs, constants by content."""
+
+    name: ClassVar[str] = "eliminate-common"
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+
+    def apply(self, graph: Graph, context: PassContext) -> bool:
+        first: dict[tuple[Op, tuple[Value, ...]], Node] = {}
+        changed = False
+        for node in graph.nodes:
+            twin = first.setdefault((node.op, node.inputs), node)
+            if twin is node:
+                continue
+            for old, new in zip(node.outputs, twin.outputs, strict=True):
+                graph.replace(old, new)
+            graph.erase(node)
+            changed = True
+        return changed

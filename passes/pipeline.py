@@ -1,0 +1,192 @@
+"""A pipeline: a list of passes with a text form that parses back.
+
+::
+
+    fold-batchnorm,fuse,observe{method=percentile},calibrate{batches=32},quantize{weights=per-channel}
+
+Options are fields of the pass in kebab case; lists are spelled ``[a;b]``. The name of a pipeline in
+:data:`NAMED` may stand wherever a pass may.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..ir.errors import ParseError, UsageError
+from ..ir.graph import Graph
+from .base import Pass, PassContext
+from .observers import PipelineObserver, Verify
+from .options import format_value, options_of, parse_value, split_outside
+from .registry import find_pass
+
+NAMED: dict[str, str] = {
+    "simplify": "canonicalize,fold-constants,eliminate-common,eliminate-dead",
+    "prepare": "simplify,fold-batchnorm,fuse,simplify",
+    "int8": "prepare,decide,observe,calibrate,quantize,lower-integer,eliminate-common,eliminate-dead",
+    "default": "int8",
+}
+"""Pipelines that have a name; they may contain each other."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes to run one after another."""
+
+    passes: tuple[Pass, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pipeline:
+        """The pipeline that ``text`` spells.
+
+        Raises:
+            ParseError: with the place in the text, and the options a pass has.
+            UsageError: no pass or pipeline has that name.
+        """
+        return cls(tuple(_parse_passes(text)))
+
+    def __str__(self) -> str:
+        return ",".join(map(format_pass, self.passes))
+
+    def run(
+        self,
+        graph: Graph,
+        context: PassContext | None = None,
+        observers: Sequence[PipelineObserver] = (),
+        *,
+        verify: bool = True,
+    ) -> bool:
+        """Run every pass on ``graph``, in place; return whether any changed it.
+
+        ``observers`` see the graph before and after each pass, after the verifier unless ``verify`` is off.
+        """
+        context = context or PassContext()
+        watching = [*([Verify()] if verify else []), *observers]
+        changed = [_run_pass(p, graph, context, watching) for p in self.passes]
+        for observer in watching:
+            observer.finish(graph)
+        return any(changed)
+
+
+def _run_pass(pass_: Pass, graph: Graph, context: PassContext, observers: Sequence[PipelineObserver]) -> bool:
+    for observer in observers:
+        observer.before(pass_, graph)
+    start = time.perf_counter()
+    changed = pass_.apply(graph, context)
+    seconds = time.perf_counter() - start
+    for observer in observers:
+        observer.after(pass_, graph, changed, seconds)
+    return changed
+
+
+def format_pass(pass_: Pass) -> str:
+    """A pass and the options that differ from their defaults."""
+    given = [
+        f"{option.spelling}={format_value(getattr(pass_, option.field))}"
+        for option in options_of(type(pass_)).values()
+        if option.required or getattr(pass_, option.field) != option.default
+    ]
+    return f"{pass_.name}{{{','.join(given)}}}" if given else pass_.name
+
+
+# Parsing -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of the text that remembers where it stands."""
+
+    text: str
+    start: int
+    whole: str
+
+    def split(self, separator: str) -> Iterator[_Piece]:
+        start = self.start
+        for piece in split_outside(self.text, separator):
+            yield _Piece(piece, start, self.whole).strip()
+            start += len(piece) + 1
+
+    def strip(self) -> _Piece:
+        leading = len(self.text) - len(self.text.lstrip())
+        return _Piece(self.text.strip(), self.start + leading, self.whole)
+
+    def part(self, start: int, stop: int | None = None) -> _Piece:
+        return _Piece(self.text[start:stop], self.start + start, self.whole)
+
+    @property
+    def where(self) -> str:
+        return f"character {self.start + 1} of the pipeline: {self.whole[self.start :][:40]}"
+
+
+def _parse_passes(text: str, within: tuple[str, ...] = ()) -> Iterator[Pass]:
+    if not text.strip():
+        return
+    for piece in _Piece(text, 0, text).split(","):
+        if piece.text in NAMED and piece.text not in within:
+            yield from _parse_passes(NAMED[piece.text], (*within, piece.text))
+        else:
+            yield _parse_pass(piece)
+
+
+def _parse_pass(piece: _Piece) -> Pass:
+    name, brace, _ = piece.text.partition("{")
+    if brace and not piece.text.endswith("}"):
+        raise ParseError("a { without its }", where=piece.where)
+    if not name.strip():
+        raise ParseError("a pass has no name", where=piece.where, expected="for example fuse,quantize")
+    try:
+        cls = find_pass(name.strip())
+    except UsageError as error:
+        close = difflib.get_close_matches(name, NAMED, 1)
+        error.hint = error.hint or (f"did you mean {close[0]}?" if close else None)
+        error.where = error.where or piece.where
+        raise
+    body = piece.part(len(name) + 1, -1) if brace else None
+    return _construct(cls, _parse_options(cls, body) if body and body.text.strip() else {}, piece)
+
+
+def _parse_options(cls: type[Pass], body: _Piece) -> dict[str, Any]:
+    known = options_of(cls)
+    values: dict[str, Any] = {}
+    for piece in body.split(","):
+        name, equals, _ = piece.text.partition("=")
+        option = known.get(name.strip())
+        if option is None or not equals:
+            what = f"pass {cls.name} has no option {name.strip()!r}" if option is None else f"{name} has no value"
+            raise ParseError(what, where=piece.where, expected=_list_options(cls), hint=_close(name, known))
+        value = piece.part(len(name) + 1).strip()
+        try:
+            values[option.field] = parse_value(value.text, option.annotation)
+        except ParseError as error:
+            what = f"option {name} of {cls.name}: {error.what}"
+            raise ParseError(what, where=value.where, expected=str(option)) from error
+    return values
+
+
+def _construct(cls: type[Pass], values: dict[str, Any], piece: _Piece) -> Pass:
+    missing = [o.spelling for o in options_of(cls).values() if o.required and o.field not in values]
+    if missing:
+        raise ParseError(f"pass {cls.name} needs {', '.join(missing)}", where=piece.where, expected=_list_options(cls))
+    try:
+        return cls(**values)
+    except UsageError as error:
+        error.where = error.where or piece.where
+        raise
+
+
+def _list_options(cls: type[Pass]) -> str:
+    return ", ".join(map(str, options_of(cls).values())) or f"no options: {cls.name} has none"
+
+
+def _close(name: str, known: Any) -> str | None:
+    close = difflib.get_close_matches(name.strip(), list(known), 1)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def with_options(pass_: Pass, **options: Any) -> Pass:
+    """The same pass with some fields changed."""
+    return dataclasses.replace(pass_, **options)
