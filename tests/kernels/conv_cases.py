@@ -62,11 +62,8 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case,
     channels = spec.groups * spec.out_channels
     lowest = -128 if spec.full_range else -127
     weight_shape = (channels, spec.in_channels, spec.kernel_h, spec.kernel_w)
-    depth = spec.in_channels * spec.kernel_h * spec.kernel_w
     arrays: dict[str, Array] = {
         "weight": rng.integers(lowest, 128, weight_shape).astype("int8"),
-        "bias": rng.integers(-20000, 20000, channels).astype("int32"),
-        "multiplier": (rng.uniform(0.2, 1.5, channels) * 0.01 / np.sqrt(depth)).astype("float32"),
         "x_zero_point": np.array(rng.integers(isa.act_min, isa.act_max + 1)),
         **random_params(isa, rng),
     }
@@ -75,7 +72,9 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case,
     x = random_bytes(rng, isa, _extent(spec))
     if rng.random() < 0.2:
         x[...] = isa.act_min
-    acc = conv_accumulators(spec, x, arrays["weight"], arrays["bias"], int(arrays["x_zero_point"]))
+    acc = conv_accumulators(spec, x, arrays["weight"], int(arrays["x_zero_point"]))
+    arrays |= centred(acc, rng)
+    acc += arrays["bias"]
     shape = (spec.batch, spec.out_h, spec.out_w, channels)
     buffers: dict[str, Array] = {"x": x}
     residual = None
@@ -89,9 +88,17 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case,
     return Case(spec, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
 
 
+def centred(acc: Array, rng: np.random.Generator) -> dict[str, Array]:
+    """Bias and multiplier that spread the results of accumulators [..., c] over the range of a byte."""
+    flat = acc.reshape(-1, acc.shape[-1])
+    bias = rng.integers(-9, 10, flat.shape[1]) - flat.mean(axis=0).astype("int64")
+    multiplier = rng.uniform(30, 90, flat.shape[1]) / (flat.std(axis=0) + 10)
+    return {"bias": bias.astype("int32"), "multiplier": multiplier.astype("float32")}
+
+
 def random_params(isa: Isa, rng: np.random.Generator) -> dict[str, Array]:
     """Zero points, clamp, residual scale and table of an epilogue."""
-    zero_point = int(rng.integers(isa.act_min, isa.act_max + 1))
+    zero_point = int(isa.act_offset + np.clip(rng.normal(0, 60), -128, 127))
     params = {
         "zero_point": np.array(zero_point),
         "residual_zero_point": np.array(rng.integers(isa.act_min, isa.act_max + 1)),
@@ -99,7 +106,7 @@ def random_params(isa: Isa, rng: np.random.Generator) -> dict[str, Array]:
         "table": rng.integers(-128, 128, 256).astype("int8"),
     }
     if rng.random() < 0.5:
-        low, high = sorted(rng.integers(isa.act_min, isa.act_max + 1, 2))
+        low, high = isa.act_min + int(rng.integers(0, 110)), isa.act_max - int(rng.integers(0, 110))
         params |= {"lo": np.array(low - zero_point), "hi": np.array(high - zero_point)}
     return params
 

@@ -39,11 +39,12 @@ def view(flat: Array, place: StridedView, shape: tuple[int, int, int, int]) -> A
     """The NHWC tensor of `shape` that a strided view describes, sharing memory with `flat`."""
     size = flat.itemsize
     strides = (place.batch * size, place.row * size, place.pixel * size, size)
-    return np.lib.stride_tricks.as_strided(flat[place.offset :], shape, strides)
+    seen: Array = np.lib.stride_tricks.as_strided(flat[place.offset :], shape, strides)
+    return seen
 
 
-def conv_accumulators(spec: ConvSpec, x: Array, weight: Array, bias: Array, x_zero_point: int) -> Array:
-    """int64 accumulators [n, h, w, groups * out_channels] from the flat stored input of a convolution."""
+def conv_accumulators(spec: ConvSpec, x: Array, weight: Array, x_zero_point: int) -> Array:
+    """int64 accumulators [n, h, w, groups * out_channels], without bias, from the flat stored input."""
     height = (spec.out_h - 1) * spec.stride_h + (spec.kernel_h - 1) * spec.dilation_h + 1
     width = (spec.out_w - 1) * spec.stride_w + (spec.kernel_w - 1) * spec.dilation_w + 1
     image = view(x, spec.input, (spec.batch, height, width, spec.groups * spec.in_channels))
@@ -59,5 +60,5 @@ def conv_accumulators(spec: ConvSpec, x: Array, weight: Array, bias: Array, x_ze
             grouped = part.reshape(*part.shape[:3], spec.groups, spec.in_channels)
             for group in range(spec.groups):  # products of bytes are exact in float64, and BLAS is quick
                 acc[:, :, :, group] += grouped[..., group, :] @ kernel[group, :, :, row, column].T.astype("float64")
-    total = np.rint(acc).astype("int64").reshape(*shape[:3], -1)
-    return total + bias.astype("int64")
+    total: Array = np.rint(acc).astype("int64").reshape(*shape[:3], -1)
+    return total

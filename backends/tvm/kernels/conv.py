@@ -104,10 +104,9 @@ class ConvSpec(KernelSpec):
         padded = {name: _pad_channels(value, self.groups, width) for name, value in spread.items() if value is not None}
         wrapped = padded.pop("bias").astype("int64").astype("uint32").view("int32")
         packed = self.epilogue.pack(isa, self.groups * width, wrapped, {**arrays, **padded})
-        kernel = arrays["weight"].reshape(
-            self.groups, self.out_channels, self.in_channels, self.kernel_h, self.kernel_w
-        )
-        rows = kernel.transpose(0, 1, 3, 4, 2).reshape(self.groups, self.out_channels, -1)
+        taps = self.kernel_h * self.kernel_w
+        kernel = arrays["weight"].reshape(self.groups, self.out_channels, self.in_channels, taps)
+        rows = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
         return {"weight": pack_weights(isa, plan.runs, rows, plan.blocks, plan.tile.vectors), **packed}
 
     def over_read(self, isa: Isa) -> dict[str, int]:
@@ -138,8 +137,8 @@ class Line:
 class ConvPlan:
     """How a convolution is cut.
 
-    Each of `batches` x `outer` lines has `inner` units, and a unit is the pixels of `pixel`: a single one, or a whole row
-    of a small image. A tile is `tile.units` units by `tile.vectors` channel vectors; a group has `blocks` channel blocks.
+    Each of `batches` x `outer` lines has `inner` units, and a unit is the pixels of `pixel`: a single one, or a whole
+    row of a small image. A tile is `tile.units` units by `tile.vectors` channel vectors; a group has `blocks` blocks.
     """
 
     runs: Runs

@@ -14,9 +14,9 @@ from .tiling import Runs, dot_of
 def pack_weights(isa: Isa, runs: Runs, weight: Array, blocks: int, vectors: int) -> Array:
     """Lay out weights for the inner loop of one ISA level.
 
-    `weight` is int8[groups, channels, rows * columns * length] with K in the order the kernel walks it. The result is flat
-    int8: for every group, block of `vectors` native vectors of channels, and run, ``runs.padded`` x channels in the
-    order of the loads. Padding is zero.
+    `weight` is int8[groups, channels, rows * columns * length] with K in the order the kernel walks it. The result is
+    flat int8: for every group, block of `vectors` native vectors of channels, and run, ``runs.padded`` x channels in
+    the order of the loads. Padding is zero.
     """
     groups, channels, _ = weight.shape
     width = vectors * isa.lanes

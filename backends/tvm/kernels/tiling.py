@@ -47,7 +47,7 @@ def dot_of(isa: Isa) -> Dot:
 class Runs:
     """K as nested loops: `rows` kernel rows, `columns` kernel columns, then `length` contiguous bytes.
 
-    `padded` is `length` rounded up to what the multiply-accumulate instruction takes; the inner loop takes `chunk` at once.
+    `padded` is `length` rounded up to what the instruction takes; the inner loop takes `chunk` at once.
     """
 
     rows: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,25 @@ class _Place:
 
     def bind(self, b: Builder) -> _Place:
         return _Place(b.let(self.x), b.let(self.out), b.let(self.residual))
+
+
+@dataclass(frozen=True)
+class _Offset:
+    """Where one pixel of a tile lies, in elements from the tile's place."""
+
+    x: int
+    out: int
+    residual: int
+
+
+@dataclass(frozen=True)
+class _Accumulated:
+    """A tile after the loops over K: accumulators by pixel, and where its results go."""
+
+    acc: list[list[Expr]]
+    pixels: list[_Offset]
+    place: _Place
+    channel: Expr
 
 
 @emitter(ConvSpec)
@@ -105,38 +123,28 @@ class _ConvEmitter:
             weight = b.let(index * (plan.runs.rows * plan.runs.columns * plan.runs.padded * self.width))
             channel = b.let(index * self.width)
             pixels = _offsets(plan, units)
-            acc = self.dots.accumulate(place.x, [pixel[0] for pixel in pixels], weight, channel)
-            self._finish(place, block, acc, pixels, channel)
+            acc = self.dots.accumulate(place.x, [pixel.x for pixel in pixels], weight, channel)
+            column = b.let(block * self.width)
+            moved = _Place(place.x, place.out + column, place.residual + column).bind(b)
+            self._finish(_Accumulated(acc, pixels, moved, channel), block)
 
-    def _finish(
-        self, place: _Place, block: Expr, acc: list[list[Expr]], pixels: Sequence[tuple[int, int, int]], channel: Expr
-    ) -> None:
+    def _finish(self, tile: _Accumulated, block: Expr) -> None:
         """The epilogue of a tile; the last block of a group may have fewer channels."""
-        b, plan = self.b, self.plan
-        last = self.spec.out_channels - (plan.blocks - 1) * self.width
-        if plan.blocks == 1 or last == self.width:
-            self._store(place, block, acc, pixels, channel, last if plan.blocks == 1 else self.width)
+        last = self.spec.out_channels - (self.plan.blocks - 1) * self.width
+        if self.plan.blocks == 1 or last == self.width:
+            self._store(tile, last)
             return
-        with b.when(block < plan.blocks - 1):
-            self._store(place, block, acc, pixels, channel, self.width)
-        with b.when(block == plan.blocks - 1):
-            self._store(place, block, acc, pixels, channel, last)
+        with self.b.when(block < self.plan.blocks - 1):
+            self._store(tile, self.width)
+        with self.b.when(block == self.plan.blocks - 1):
+            self._store(tile, last)
 
-    def _store(
-        self,
-        place: _Place,
-        block: Expr,
-        acc: list[list[Expr]],
-        pixels: Sequence[tuple[int, int, int]],
-        channel: Expr,
-        count: int,
-    ) -> None:
-        scale = self.epilogue.scale(channel, count)
+    def _store(self, tile: _Accumulated, count: int) -> None:
+        scale = self.epilogue.scale(tile.channel, count)
         used = self.ops.vectors_of(count)
-        column = self.b.let(block * self.width)
-        for values, (_, out, residual) in zip(acc, pixels, strict=True):
+        for values, pixel in zip(tile.acc, tile.pixels, strict=True):
             bound = [self.b.let(value) for value in values[:used]]
-            self.epilogue.store(bound, scale, place.out + column + out, place.residual + column + residual, count)
+            self.epilogue.store(bound, scale, tile.place.out + pixel.out, tile.place.residual + pixel.residual, count)
 
 
 def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:
@@ -146,11 +154,11 @@ def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:
     return b.let(tirx.truncdiv(value, i64(by))), b.let(tirx.truncmod(value, i64(by)))
 
 
-def _offsets(plan: ConvPlan, units: int) -> list[tuple[int, int, int]]:
-    """Offsets of the pixels of `units` units in input, output and residual."""
+def _offsets(plan: ConvPlan, units: int) -> list[_Offset]:
+    """Offsets of the pixels of `units` units."""
     inner, pixel = plan.inner, plan.pixel
     return [
-        (unit * inner.x + at * pixel.x, unit * inner.out + at * pixel.out, unit * inner.residual + at * pixel.residual)
-        for unit in range(units)
-        for at in range(pixel.count)
+        _Offset(u * inner.x + p * pixel.x, u * inner.out + p * pixel.out, u * inner.residual + p * pixel.residual)
+        for u in range(units)
+        for p in range(pixel.count)
     ]

@@ -1,7 +1,7 @@
-"""Register tiles: the inner loops of matrix kernels, one class per family of multiply-accumulate instruction. Imports tvm.
+"""Register tiles: the inner loops of matrix kernels, one class for each way to multiply and accumulate.
 
 A tile is a few pixels by a few vectors of channels. `Dots.accumulate` emits the loops over K and returns the
-accumulators, bias included, as one list of native int32 vectors for every pixel.
+accumulators, bias included, as one list of native int32 vectors for every pixel. Imports tvm.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Dots(ABC):
         self.b, self.ops, self.operands = b, ops, operands
         self.width = operands.vectors * ops.lanes
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 - most instructions need no preparation
         """Emitted once at the start of the kernel."""
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027
         """Emitted once before the kernel returns."""
 
     @abstractmethod
@@ -212,13 +212,8 @@ class SmlalDots(Dots):
             b.store(acc, position, const(0, "int32x4"))
         self.walk(x, weight, lambda at, w, depth: self._step(acc, at, pixels, w, depth))
         bias = self.bias(channel)
-        return [
-            [
-                self._sum([acc[pixel * self.width + 4 * v + at] for at in range(4)]) + bias[v]
-                for v in range(self.operands.vectors)
-            ]
-            for pixel in range(len(pixels))
-        ]
+        firsts = range(0, len(pixels) * self.width, self.width)
+        return [[self._sum(acc, first + 4 * v) + value for v, value in enumerate(bias)] for first in firsts]
 
     def _step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b = self.b
@@ -240,10 +235,10 @@ class SmlalDots(Dots):
         return parts if self.full_range or len(parts) == 1 else [parts[0] + parts[1]]
 
     @staticmethod
-    def _sum(parts: Sequence[Expr]) -> Expr:
-        """Four horizontal sums as one vector."""
+    def _sum(acc: Buffer, first: int) -> Expr:
+        """The horizontal sums of four registers as one vector."""
         addp = "llvm.aarch64.neon.addp.v4i32"
-        pairs = [intrin("int32x4", addp, parts[at], parts[at + 1]) for at in (0, 2)]
+        pairs = [intrin("int32x4", addp, acc[at], acc[at + 1]) for at in (first, first + 2)]
         return intrin("int32x4", addp, *pairs)
 
 
@@ -321,7 +316,13 @@ def dots_for(isa: Isa, b: Builder, ops: VectorOps, operands: Operands, *, pixels
         return AmxDots(b, ops, operands, pixels)
     if kind == "smlal":
         return (FullRangeSmlalDots if full_range else SmlalDots)(b, ops, operands)
-    return {"vnni": VnniDots, "pmaddwd": PmaddwdDots, "sdot": SdotDots, "smmla": SmmlaDots}[kind](b, ops, operands)
+    simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
+        "vnni": VnniDots,
+        "pmaddwd": PmaddwdDots,
+        "sdot": SdotDots,
+        "smmla": SmmlaDots,
+    }
+    return simple[kind](b, ops, operands)
 
 
 def weight_dtype(isa: Isa) -> str:
