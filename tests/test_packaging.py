@@ -53,9 +53,7 @@ def run_python(code: str, *, path: Path | None = None) -> str:
 
 def test_the_packages_list_equals_the_folders_with_an_init_file() -> None:
     listed: list[str] = project()["tool"]["setuptools"]["packages"]
-    assert listed == sorted(package_folders()), (
-        "keep [tool.setuptools] packages in pyproject.toml complete and sorted"
-    )
+    assert listed == sorted(package_folders()), "keep [tool.setuptools] packages in pyproject.toml complete and sorted"
 
 
 def test_every_source_folder_is_a_package() -> None:
@@ -111,10 +109,14 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the tracked files, so that it holds nothing left over in the tree."""
+    """A wheel built from a copy without ignored files, so that it holds nothing left over in the tree."""
     copy = tmp_path_factory.mktemp("source")
     tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for name in filter(None, tracked.split("\0")):
         if (ROOT / name).is_symlink() or not (ROOT / name).is_file():
@@ -133,9 +135,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert not [name for name in names if not name.startswith("octavo/")]
     assert not [name for name in names if name.split("/")[1] in ("tests", "docs", "build")]
     assert {"octavo/__init__.py", "octavo/py.typed"} <= set(names)
-    data = [
-        path for room in ROOMS for suffix in ("*.c", "*.h", "*.S") for path in (ROOT / room).rglob(suffix)
-    ]
+    data = [path for room in ROOMS for suffix in ("*.c", "*.h", "*.S") for path in (ROOT / room).rglob(suffix)]
     missing = {f"octavo/{path.relative_to(ROOT).as_posix()}" for path in data} - set(names)
     assert not missing, "C sources are package data: see [tool.setuptools.package-data]"
 
