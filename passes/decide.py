@@ -70,13 +70,14 @@ def plan_observers(graph: Graph, decisions: dict[Node, Decision]) -> list[tuple[
     for value in graph.values():
         readers = [(n, i) for n, i in value.uses if _reads_grid(n, i, decisions)]
         joined = isinstance(value.op, Concat) and value.producer is not None and is_quantized(value.producer, decisions)
-        if not (readers or joined) or value.type.dtype is not DType.F32:
+        rounded = value.producer is not None and _rounds(value.producer, decisions)
+        if not (readers or joined or rounded) or value.type.dtype is not DType.F32:
             continue
         if isinstance(value.op, Constant | Observer | FakeQuantize):
             continue
         if inherits_grid(value, decisions):
             continue
-        if not joined and all(isinstance(n.op, Concat) for n, _ in readers) and len(value.uses) == len(readers):
+        if readers and not joined and all(isinstance(n.op, Concat) for n, _ in readers) and len(value.uses) == len(readers):
             # Read by concats alone: the value takes the grid of what they make.
             continue
         symmetric = any(isinstance(n.op, MatMul) and i == 1 for n, i in _final_readers(value, decisions))
@@ -113,6 +114,15 @@ def activation_operands(node: Node) -> tuple[int, ...]:
             return (0,)
         case _:
             return tuple(range(len(node.inputs)))
+
+
+def _rounds(node: Node, decisions: dict[Node, Decision]) -> bool:
+    """Whether a quantized node must store int8 even where only float reads it: its sum or clamp ends in rounding."""
+    if not is_quantized(node, decisions):
+        return False
+    clamped = getattr(node.op, "clamp", None) is not None
+    residual = node.op.rule is Quantization.WEIGHTED and len(activation_operands(node)) > 1
+    return clamped or residual or node.op.rule is Quantization.ARITHMETIC
 
 
 def _key(value: Value) -> str:

@@ -1,0 +1,309 @@
+"""Builds the plan of one graph on one ISA level: the site where lowerings ask for views and call kernels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...ir.errors import UnsupportedError, UnsupportedOp
+from ...ir.graph import Graph, Node, Value
+from ...ir.ops.constant import Constant
+from ...ir.ops.shape import Concat
+from ...ir.types import DType, TensorType
+from ..bundle.program import Place, PlanProgram, Ref, Step
+from ..bundle.weights import WeightStore
+from ..tvm.isa import Isa
+from ..tvm.kernels.base import Arg, KernelSpec
+from .memory import aligned, assign_offsets
+from .views import ITEM_BYTES, Storage, View, dense_strides
+
+Array = npt.NDArray[Any]
+
+SPATIAL_RANKS = (3, 4)
+
+
+@dataclass(frozen=True)
+class Border:
+    """Elements around the spatial axes of a value, and the stored byte (logical s8) they hold."""
+
+    padding: tuple[tuple[int, int], ...]
+    fill: int
+
+    def covers(self, other: Border) -> bool:
+        """Whether a buffer with this border serves a reader who wants the other."""
+        pairs = zip(self.padding, other.padding, strict=True)
+        return self.fill == other.fill and all(a[0] >= b[0] and a[1] >= b[1] for a, b in pairs)
+
+    def joined(self, other: Border) -> Border:
+        """The smallest border that covers both (of one fill)."""
+        pairs = zip(self.padding, other.padding, strict=True)
+        return Border(tuple((max(a[0], b[0]), max(a[1], b[1])) for a, b in pairs), self.fill)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call before offsets are known."""
+
+    symbol: str
+    views: tuple[View | Ref, ...]
+    tasks: int
+    label: str
+
+
+@dataclass
+class PlanBuilder:
+    """State of planning one graph. Lowerings use the methods; ``finish`` makes the program."""
+
+    graph: Graph
+    isa: Isa
+    weights: WeightStore
+    prefix: str
+    kernels: dict[str, KernelSpec] = field(default_factory=dict)
+    _views: dict[Value, View] = field(default_factory=dict)
+    _borders: dict[Value, Border] = field(default_factory=dict)
+    _bordered: dict[Value, Border] = field(default_factory=dict)
+    _storages: list[Storage] = field(default_factory=list)
+    _calls: list[Call] = field(default_factory=list)
+    _copies: dict[tuple[View, object], View] = field(default_factory=dict)
+    _placed: dict[Value, tuple[Node, int]] = field(default_factory=dict)
+    _done: set[Node] = field(default_factory=set)
+    _refused: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _scratch: int = 0
+    _slack: int = 0
+
+    # Asking ------------------------------------------------------------------------------------------------------------
+
+    def view(self, value: Value) -> View:
+        """Where a value lies; a constant is stored as it is."""
+        if value not in self._views:
+            assert isinstance(value.op, Constant), f"%{value.name} has no view yet"
+            self._views[value] = self.constant(value.op.data.numpy(), value.type)
+        return self._views[value]
+
+    def constant(self, array: Array, type: TensorType) -> View:
+        """A constant in the weights, in the stored domain when it is a quantized activation."""
+        dtype = dtype_of(type)
+        stored = (array.astype(np.int16) + self.isa.act_offset).astype(self.isa.act_dtype) if dtype == "act" else array
+        storage = Storage(Place.WEIGHTS, stored.nbytes, offset=self.weights.add(stored))
+        return View(storage, dtype, array.shape, dense_strides(array.shape, range(array.ndim)))
+
+    def stored(self, value: int) -> int:
+        """A logical s8 value in the stored domain of the level."""
+        return value + self.isa.act_offset
+
+    # Placing -----------------------------------------------------------------------------------------------------------
+
+    def bind(self, value: Value, view: View) -> None:
+        """The value lies in a view that exists."""
+        self._views[value] = view
+
+    def allocate(self, value: Value, order: Sequence[int] | None = None) -> View:
+        """A view for a kernel to write a value into: in its concat's buffer, or a new one with the border readers want.
+
+        ``order`` nests the axes, outermost first; row-major by default.
+        """
+        shape, dtype = value.type.static_shape, dtype_of(value.type)
+        if value in self._placed:
+            node, start = self._placed[value]
+            view = self._part(node, start, shape, order)
+        else:
+            border = self._borders.get(value)
+            view = self._fresh(shape, dtype, order or range(len(shape)), border)
+            if border is not None:
+                self._bordered[value] = border
+        self.bind(value, view)
+        return view
+
+    def _part(self, node: Node, start: int, shape: tuple[int, ...], order: Sequence[int] | None) -> View:
+        whole = self._views[node.output] if node.output in self._views else self.allocate(node.output, order)
+        assert isinstance(node.op, Concat)
+        starts = [0] * len(shape)
+        starts[node.op.axis % len(shape)] = start
+        return whole.sliced(starts, shape)
+
+    def _fresh(self, shape: tuple[int, ...], dtype: str, order: Sequence[int], border: Border | None) -> View:
+        outer = shape if border is None else (*shape[:2], *_grown(shape[2:], border))
+        strides = dense_strides(outer, order)
+        storage = Storage(Place.ARENA, int(np.prod(outer)) * ITEM_BYTES[dtype])
+        self._storages.append(storage)
+        whole = View(storage, dtype, outer, strides)
+        if border is None:
+            return whole
+        view = whole.sliced((0, 0, *(before for before, _ in border.padding)), shape)
+        self._fill_border(whole, border)
+        return view
+
+    def scratch_view(self, shape: tuple[int, ...], dtype: str, order: Sequence[int] | None = None) -> View:
+        """A new buffer in the arena for an intermediate that is no value of the graph."""
+        return self._fresh(shape, dtype, order or range(len(shape)), None)
+
+    # Fetching operands -------------------------------------------------------------------------------------------------
+
+    def contiguous(self, view: View, order: Sequence[int] | None = None) -> View:
+        """The view itself when it is dense in ``order`` (row-major by default), else a copy that is."""
+        if view.is_dense(order):
+            return view
+        return self._copied(view, tuple(order or range(view.rank)), None)
+
+    def channels_last(self, view: View) -> View:
+        """The view itself when channels (axis 1) are adjacent elements and rows nest in order, else a copy."""
+        spatial = view.strides[2:]
+        nested = all(a >= b for a, b in zip(spatial, spatial[1:], strict=False)) and all(s > 0 for s in view.strides)
+        if (view.strides[1] == 1 or view.shape[1] == 1) and nested:
+            return view
+        return self._copied(view, channels_last_order(view.rank), None)
+
+    def padded(self, value: Value, border: Border) -> View:
+        """Channels-last view of a value together with its border, which holds ``border.fill``."""
+        view = self.channels_last(self.view(value))
+        have = self._bordered.get(value)
+        if any(map(any, border.padding)) and (have is None or not have.covers(border)):
+            view = self._copied(view, channels_last_order(view.rank), border)
+        starts = (0, 0, *(-before for before, _ in border.padding))
+        return view.sliced(starts, (*view.shape[:2], *_grown(view.shape[2:], border)))
+
+    def _copied(self, view: View, order: tuple[int, ...], border: Border | None) -> View:
+        key = (view, (order, border))
+        if key not in self._copies:
+            copy = self._fresh(view.shape, view.dtype, order, border)
+            self.copy(view, copy, "copy")
+            self._copies[key] = copy
+        return self._copies[key]
+
+    # Calling -----------------------------------------------------------------------------------------------------------
+
+    def copy(self, source: View, target: View, label: str) -> None:
+        """Move elements from one view to another of the same shape."""
+        from ..tvm.lower.movement import copy_views
+
+        copy_views(self, source, target, label)
+
+    def _fill_border(self, whole: View, border: Border) -> None:
+        from ..tvm.lower.movement import fill_border
+
+        fill_border(self, whole, border)
+
+    def call(
+        self,
+        spec: KernelSpec,
+        label: str,
+        views: Mapping[str, View],
+        constants: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Add a kernel call: ``views`` for inputs and outputs by argument name, ``constants`` for its ``pack``."""
+        packed = spec.pack(self.isa, **(constants or {}))
+        reads = spec.over_read(self.isa)
+        scratch = 0
+        arguments: list[View | Ref] = []
+        for arg in spec.args:
+            if arg.role == "const":
+                arguments.append(Ref.weights(self.weights.add(packed[arg.name])))
+            elif arg.role == "scratch":
+                arguments.append(Ref.scratch(scratch))
+                scratch += aligned(arg.bytes)
+            else:
+                arguments.append(self._operand(arg, views[arg.name], reads.get(arg.name, 0)))
+        self._scratch = max(self._scratch, scratch)
+        step = len(self._calls)
+        for argument in arguments:
+            if isinstance(argument, View):
+                argument.storage.touch(step)
+        self._calls.append(Call(self._symbol(spec), tuple(arguments), spec.tasks(self.isa), label))
+
+    def _operand(self, arg: Arg, view: View, over_read: int) -> View:
+        """The view to pass; what a kernel may read beyond must not be a user's memory."""
+        if arg.role == "in" and over_read and view.storage.place is Place.INPUT:
+            view = self._copied(view, view.order(), None)
+        if arg.role == "in":
+            view.storage.over_read = max(view.storage.over_read, over_read)
+            self._slack = max(self._slack, over_read)
+        return view
+
+    def _symbol(self, spec: KernelSpec) -> str:
+        kind = type(spec).__name__.removesuffix("Spec").lower()
+        digest = hashlib.sha256(f"{type(spec).__module__} {spec!r}".encode()).hexdigest()[:12]
+        symbol = f"{self.prefix}_{self.isa.name}_{kind}_{digest}"
+        self.kernels.setdefault(symbol, spec)
+        return symbol
+
+    # Nodes -------------------------------------------------------------------------------------------------------------
+
+    def mark_done(self, node: Node) -> None:
+        """The node was lowered together with another."""
+        self._done.add(node)
+
+    def is_done(self, node: Node) -> bool:
+        return node in self._done
+
+    def refuse(self, node: Node, reason: str) -> None:
+        """The node has no kernel; every refusal is reported at once."""
+        self._refused.setdefault((node.op.name, reason), []).append(node.where)
+
+    def request_border(self, value: Value, border: Border) -> None:
+        """A reader of the value wants a border; the first fill wins, extents are joined."""
+        if not any(map(any, border.padding)) or isinstance(value.op, Constant) or value.producer is None:
+            return
+        have = self._borders.get(value)
+        if have is None:
+            self._borders[value] = border
+        elif have.fill == border.fill:
+            self._borders[value] = have.joined(border)
+
+    def place(self, value: Value, concat: Node, start: int) -> None:
+        """The value is to be written into its concat's buffer, ``start`` elements along the axis."""
+        self._placed[value] = (concat, start)
+
+    # Finishing ---------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> PlanProgram:
+        """Offsets for everything; raises :class:`UnsupportedError` when nodes were refused."""
+        if self._refused:
+            ops = [UnsupportedOp(name, tuple(places), reason) for (name, reason), places in self._refused.items()]
+            raise UnsupportedError(tuple(ops), hint="keep these nodes out of the compiled network, or report the model")
+        self._bind_outputs()
+        arena = assign_offsets(s for s in self._storages if s.place is Place.ARENA)
+        steps = tuple(
+            Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label) for call in self._calls
+        )
+        return PlanProgram(arena, aligned(self._slack), steps, self._scratch)
+
+    def _bind_outputs(self) -> None:
+        """Let the last kernels write into the user's buffers, or copy where they cannot."""
+        for index, value in enumerate(self.graph.outputs):
+            view = self.view(value)
+            storage = view.storage
+            whole = view.is_dense() and view.offset == 0 and storage.bytes == value.type.nbytes
+            if storage.place is Place.ARENA and whole and not storage.over_read and view.dtype != "act":
+                storage.place, storage.index = Place.OUTPUT, index
+            else:
+                shape = value.type.static_shape
+                target = Storage(Place.OUTPUT, value.type.nbytes, index=index)
+                strides = dense_strides(shape, range(len(shape)))
+                self.copy(view, View(target, value.type.dtype.numpy.name, shape, strides), value.name)
+
+
+def _ref(view: View | Ref) -> Ref:
+    if isinstance(view, Ref):
+        return view
+    return Ref(view.storage.place, view.storage.offset + view.byte_offset, view.storage.index)
+
+
+def dtype_of(type: TensorType) -> str:
+    """The dtype of a value's view: ``act`` for quantized int8."""
+    if type.dtype is DType.I8 and type.quant is not None:
+        return "act"
+    return type.dtype.numpy.name
+
+
+def channels_last_order(rank: int) -> tuple[int, ...]:
+    """(0, 2, ..., rank - 1, 1): channels innermost."""
+    return (0, *range(2, rank), 1)
+
+
+def _grown(spatial: Sequence[int], border: Border) -> tuple[int, ...]:
+    return tuple(n + sum(pair) for n, pair in zip(spatial, border.padding, strict=True))
