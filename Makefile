@@ -45,7 +45,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright -p .types
+	$(BIN)/pyright -p .types --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.lint

@@ -19,6 +19,7 @@ from .images import (
     photos,
 )
 from .onnx_models import decode_text
+from .packages import package_file
 from .registry import ONNX_MODELS, TORCH_MODELS, zoo_model
 
 
@@ -107,8 +108,12 @@ def test_turned_print_is_recognised(name: str, turns: int) -> None:
     assert np.mean([got == index % turns for index, got in enumerate(found)]) >= 0.75
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", light.NAMES)
+LARGE = ("bvlc_alexnet", "vgg19", "zfnet512")  # up to 600 MB of weights
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.nightly if n in LARGE else ()) for n in light.NAMES]
+)
 def test_light_networks_keep_natural_ranges(name: str) -> None:
     model = light.seeded_light_model(name)
     before_softmax = [node for node in model.graph.node if node.op_type == "Softmax"]
@@ -153,3 +158,12 @@ def test_float_accuracy_has_not_moved(name: str, expected: float) -> None:
             logits = module(torch.from_numpy(batch(images, model.recipe)))
         right += int((logits.argmax(1).numpy() == [image.label for image in images]).sum())
     assert right / 500 == pytest.approx(expected, abs=0.006)
+
+
+def test_a_missing_package_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OCTAVO_REQUIRE_MODELS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="octavo-has-no-such-package is not installed"):
+        package_file("octavo-has-no-such-package", "weights.pth")
+    monkeypatch.setenv("OCTAVO_REQUIRE_MODELS", "1")
+    with pytest.raises(pytest.fail.Exception, match="octavo-has-no-such-package is not installed"):
+        package_file("octavo-has-no-such-package", "weights.pth")
