@@ -108,20 +108,28 @@ class PlanBuilder:
         ``order`` nests the axes, outermost first; row-major by default.
         """
         shape, dtype = value.type.static_shape, dtype_of(value.type)
-        if value in self._placed:
-            node, start = self._placed[value]
-            view = self._part(node, start, shape, order)
+        order = tuple(order or range(len(shape)))
+        part = self._part(value, shape, order)
+        if part is not None:
+            view = part
         else:
             border = self._borders.get(value)
-            view = self._fresh(shape, dtype, order or range(len(shape)), border)
+            view = self._fresh(shape, dtype, order, border)
             if border is not None:
                 self._bordered[value] = border
         self.bind(value, view)
         return view
 
-    def _part(self, node: Node, start: int, shape: tuple[int, ...], order: Sequence[int] | None) -> View:
-        whole = self._views[node.output] if node.output in self._views else self.allocate(node.output, order)
+    def _part(self, value: Value, shape: tuple[int, ...], order: tuple[int, ...]) -> View | None:
+        """The value's part of its concat's buffer, unless it has none or axes nest in another order there."""
+        if value not in self._placed:
+            return None
+        node, start = self._placed[value]
         assert isinstance(node.op, Concat)
+        whole = self._views[node.output] if node.output in self._views else self.allocate(node.output, order)
+        if not whole.nests(order):
+            del self._placed[value]
+            return None
         starts = [0] * len(shape)
         starts[node.op.axis % len(shape)] = start
         return whole.sliced(starts, shape)
@@ -255,8 +263,12 @@ class PlanBuilder:
             self._borders[value] = have.joined(border)
 
     def place(self, value: Value, concat: Node, start: int) -> None:
-        """The value is to be written into its concat's buffer, ``start`` elements along the axis."""
-        self._placed[value] = (concat, start)
+        """The value is to be written into its concat's buffer, ``start`` elements along the axis; the first concat wins."""
+        self._placed.setdefault(value, (concat, start))
+
+    def is_placed(self, value: Value, concat: Node, start: int) -> bool:
+        """Whether the value was written into the concat's buffer at that place."""
+        return self._placed.get(value) == (concat, start) and value in self._views
 
     # Finishing ---------------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,13 @@ class View:
                 effective[axis] = effective[axis + 1] * self.shape[axis + 1] if axis + 1 < self.rank else 1
         return tuple(sorted(range(self.rank), key=lambda axis: (-effective[axis], axis)))
 
+    def nests(self, order: Sequence[int]) -> bool:
+        """Whether axes nest in ``order``, with adjacent elements along the innermost."""
+        axes = [axis for axis in order if self.shape[axis] != 1]
+        steps = [self.strides[axis] for axis in axes]
+        falling = all(a >= b for a, b in zip(steps, steps[1:], strict=False))
+        return falling and (not steps or (axes[-1] == order[-1] and steps[-1] == 1) or self.shape[order[-1]] == 1)
+
     def permuted(self, permutation: Sequence[int]) -> View:
         """Axis i of the result is axis ``permutation[i]``."""
         shape = tuple(self.shape[a] for a in permutation)
