@@ -133,6 +133,14 @@ class Builder:
         body = _sequence(self._blocks.pop())
         self._emit(tirx.For(var, low, high - low, tirx.ForKind.SERIAL, body))
 
+    def opaque(self, value: int) -> Expr:
+        """`value`, hidden from LLVM: a loop that ends there is not unrolled whole, which costs registers.
+
+        The first task of a call is never negative; LLVM does not know that.
+        """
+        sign = tirx.shift_right(reinterpret("uint32", self.begin), tirx.IntImm("uint32", 31))
+        return i64(value) + cast("int64", sign)
+
     def tasks(self) -> Any:
         """The outermost loop of a kernel, over its own share of the tasks."""
         return self.loop(cast("int64", self.begin), cast("int64", self.end), "task")

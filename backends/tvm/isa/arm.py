@@ -42,6 +42,10 @@ class ArmOps(VectorOps):
         low, high = (tirx.Broadcast(cast("int8", bound), lanes) for bound in (into.byte_low, into.byte_high))
         return tirx.Min(tirx.Max(stored, low), high)
 
+    def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:
+        """With a single 128-bit group, interleaved order is natural order."""
+        return self.quantize(values, into)
+
     def narrow(self, values: Sequence[Expr]) -> Expr:
         return self._bytes(self._halves(values))
 

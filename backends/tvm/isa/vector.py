@@ -82,6 +82,13 @@ class VectorOps(ABC):
         Any float is right but NaN, which gives one of the bounds.
         """
 
+    @abstractmethod
+    def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:
+        """`quantize` of all vectors of a block whose elements are interleaved as unpacking bytes leaves them.
+
+        Lane l of vector v of V holds element ``l // 4 * 4 V + 4 v + l % 4``; V is 4, or 2 with eight lanes.
+        """
+
     def pack_size(self, available: int) -> int:
         """How many of `available` vectors one `narrow` or `quantize` takes."""
         return 4 if available >= 4 else 1

@@ -43,6 +43,23 @@ class X86Ops(VectorOps):
         low = tirx.Broadcast(cast("uint8", into.byte_low), lanes)
         return tirx.Max(self._bytes(words, lanes), low)
 
+    def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:
+        """The packing instructions interleave 128-bit lanes just the other way round, so nothing is permuted."""
+        high, lanes = self.splat(into.high), len(values) * self.lanes
+        rounded = [self.rint(tirx.Min(value, high)) for value in values]
+        name, suffix = _NAMES[self.lanes]
+        kind = vector("int16", 2 * self.lanes)
+        pairs = [
+            intrin(kind, f"llvm.x86.{name}.packssdw{suffix}", rounded[at], rounded[at + 1])
+            for at in range(0, len(rounded), 2)
+        ]
+        words = [self._shift(pair, into.zero_point) for pair in pairs]
+        low = tirx.Broadcast(cast("uint8", into.byte_low), lanes)
+        if len(words) == 1:
+            halves = [shuffle(words, range(at, at + 8)) for at in (0, 8)]
+            return tirx.Max(intrin("uint8x16", "llvm.x86.sse2.packuswb.128", *halves), low)
+        return tirx.Max(intrin(vector("uint8", lanes), f"llvm.x86.{name}.packuswb{suffix}", *words), low)
+
     def narrow(self, values: Sequence[Expr]) -> Expr:
         if len(values) == 1 and self._wide:
             return cast("uint8x16", tirx.Min(tirx.Max(values[0], self.const_i32(0)), self.const_i32(255)))

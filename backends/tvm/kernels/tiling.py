@@ -73,7 +73,7 @@ def fits(isa: Isa, pixels: int, vectors: int) -> bool:
     needed = {
         "pmaddwd": pixels * vectors + 4,
         "vnni": pixels * vectors + 1 + (vectors if pixels > 1 else 0),
-        "smlal": 4 * pixels * vectors + pixels + 3,
+        "smlal": 4 * pixels * vectors + pixels + 7,
         "sdot": pixels * vectors + pixels + 2,
         "smmla": round_up(pixels, 2) * vectors + round_up(pixels, 2) + 2,
     }

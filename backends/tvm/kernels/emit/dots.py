@@ -70,19 +70,19 @@ class Dots(ABC):
             first = b.let(x + row * operands.row_step + column * operands.column_step)
             weights = b.let(weight + (row * runs.columns + column) * (runs.padded * self.width))
             if whole:
-                with _loop(b, whole) as k:
+                with _loop(b, whole, opaque=self.ops.isa.family == "arm") as k:
                     step(first + k * runs.chunk, weights + k * (runs.chunk * self.width), runs.chunk)
             if tail:
                 step(first + whole * runs.chunk, weights + whole * runs.chunk * self.width, tail)
 
 
 @contextmanager
-def _loop(b: Builder, count: int) -> Generator[Expr]:
-    """A loop from 0, or nothing around a single pass."""
+def _loop(b: Builder, count: int, *, opaque: bool = False) -> Generator[Expr]:
+    """A loop from 0, or nothing around a single pass; LLVM does not unroll an opaque one."""
     if count == 1:
         yield i64(0)
         return
-    with b.loop(0, count) as index:
+    with b.loop(0, b.opaque(count) if opaque else count) as index:
         yield index
 
 

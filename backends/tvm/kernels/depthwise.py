@@ -1,0 +1,281 @@
+"""Depthwise convolution: every channel has its own filter. No tvm.
+
+Taps are multiplied several at once: the bytes of four taps (two on plain AVX2) of a channel are brought side by side and
+meet one dot-product instruction. The taps taken together lie in one column of the kernel, so that what was brought
+together for one output pixel serves its neighbours in the row, and the output rows below in the same tile.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from ..isa import Isa
+from .base import Arg, Array, KernelSpec, StridedView
+from .epilogue import Epilogue
+
+#: Tasks a kernel is divided into, when it has that many independent parts.
+TASKS = 16
+#: Above this many taps the kernel's columns are a loop, not unrolled.
+UNROLLED_TAPS = 64
+
+DotKind = Literal["vnni", "pmaddwd", "sdot", "smlal"]
+
+
+@dataclass(frozen=True)
+class DepthwiseSpec(KernelSpec):
+    """A depthwise convolution with one output channel for each input channel, over an already padded image.
+
+    `input` describes the padded image from its first byte, `output` the result. Element (n, h, w, c) of the output
+    reads channel c of the image from row ``h * stride_h``, column ``w * stride_w`` on. `full_range` says that weights
+    may be -128, which costs the `neon` level some instructions.
+
+    `pack` takes weight int8[channels, 1, kernel_h, kernel_w], bias int32[channels], x_zero_point (stored domain) and
+    what `Epilogue.pack` takes.
+    """
+
+    batch: int
+    out_h: int
+    out_w: int
+    channels: int
+    input: StridedView
+    output: StridedView
+    kernel_h: int
+    kernel_w: int
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    full_range: bool = False
+    epilogue: Epilogue = field(default_factory=Epilogue)
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        return (
+            Arg("x", "act", "in"),
+            Arg("weight", "int8", "const"),
+            *self.epilogue.args,
+            Arg("out", self.epilogue.out_dtype, "out"),
+        )
+
+    def tasks(self, isa: Isa) -> int:
+        plan = plan_depthwise(self, isa)
+        return plan.geometry.batch * plan.row_tiles * plan.channel_chunks
+
+    def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
+        plan = plan_depthwise(self, isa)
+        weight = arrays["weight"].reshape(self.channels, self.kernel_h, self.kernel_w)
+        bias = arrays["bias"].astype("int64") - int(arrays["x_zero_point"]) * weight.astype("int64").sum(axis=(1, 2))
+        order = plan.channel_order()
+        spread = {**arrays, "multiplier": _picked(arrays["multiplier"], order)} if "multiplier" in arrays else arrays
+        wrapped = _picked(bias.astype("uint32").view("int32"), order)
+        packed = self.epilogue.pack(isa, order.size, wrapped, spread)
+        return {"weight": _pack_weights(plan, weight), **packed}
+
+    def over_read(self, isa: Isa) -> dict[str, int]:
+        plan = plan_depthwise(self, isa)
+        missing = max(0, plan.width - plan.geometry.channels)
+        return {"x": missing, "residual": missing} if self.epilogue.residual is not None else {"x": missing}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: `count` outputs, the kernel along it, and distances between units in x, output and residual."""
+
+    count: int
+    kernel: int
+    stride: int
+    dilation: int
+    x: int
+    out: int
+    residual: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The convolution as it is computed: the kernel's columns run along `h`, which is the image's width if it is 1-d.
+
+    `fold` neighbouring pixels of few channels each count as one pixel of many channels.
+    """
+
+    batch: int
+    channels: int
+    fold: int
+    swapped: bool
+    h: Axis
+    w: Axis
+
+
+@dataclass(frozen=True)
+class DepthwisePlan:
+    """How a depthwise convolution is cut: tiles of `rows` x `pixels` outputs x `width` channels.
+
+    The last tile of each axis, and the last channel block, overlap the one before, so that there is one tile size.
+    `taps` are the offsets, in rows of the image, that a tile reads in every column, in groups of `group`.
+    """
+
+    geometry: Geometry
+    kind: DotKind
+    vectors: int
+    lanes: int
+    rows: int
+    pixels: int
+    rolled: bool
+
+    @property
+    def group(self) -> int:
+        """Taps of one dot product."""
+        return {"vnni": 4, "pmaddwd": 2, "sdot": 4, "smlal": 1}[self.kind]
+
+    @property
+    def width(self) -> int:
+        """Channels of a block."""
+        return self.vectors * self.lanes
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.geometry.channels // self.width)
+
+    @property
+    def row_tiles(self) -> int:
+        return -(-self.geometry.h.count // self.rows)
+
+    @property
+    def pixel_tiles(self) -> int:
+        return -(-self.geometry.w.count // self.pixels)
+
+    @property
+    def channel_chunks(self) -> int:
+        """Tasks along the channels: more than one only where there are few rows."""
+        return min(self.blocks, max(1, -(-TASKS // (self.geometry.batch * self.row_tiles))))
+
+    @property
+    def taps(self) -> list[int]:
+        """The image rows that a tile touches, relative to its first."""
+        h = self.geometry.h
+        return sorted({row * h.stride + k * h.dilation for row in range(self.rows) for k in range(h.kernel)})
+
+    @property
+    def groups(self) -> int:
+        """Dot products of one column."""
+        return -(-len(self.taps) // self.group)
+
+    @property
+    def block_weights(self) -> int:
+        """Weights of one channel block."""
+        return self.rows * self.geometry.w.kernel * self.groups * self.group * self.width
+
+    def block_start(self, block: int) -> int:
+        """The first channel of a block; the last one ends with the channels, if they fill it."""
+        return max(0, min(block * self.width, self.geometry.channels - self.width))
+
+    def channel_order(self) -> Array:
+        """For every vector lane of every block its channel in the specification, or -1 for none.
+
+        Unpacking interleaves: lane l of vector v in a block holds channel ``l // 4 * 4 V + 4 v + l % 4``.
+        """
+        lane, v = np.arange(self.lanes), np.arange(self.vectors)[:, None]
+        inside = (lane // 4 * 4 * self.vectors + 4 * v + lane % 4).reshape(-1)
+        starts = np.array([self.block_start(block) for block in range(self.blocks)])
+        found = starts[:, None] + inside
+        own = self.geometry.channels // self.geometry.fold
+        return np.where(found < self.geometry.channels, found % own, -1).reshape(-1)
+
+
+def _picked(values: Array, order: Array) -> Array:
+    """Values in that order; zero for -1."""
+    return np.append(values.reshape(-1), values.dtype.type(0))[order]
+
+
+def _pack_weights(plan: DepthwisePlan, weight: Array) -> Array:
+    """[block][row of the tile][kernel column][group][vector][lane][tap of the group]; int16 for pmaddwd."""
+    geometry = plan.geometry
+    if geometry.swapped:
+        weight = weight.transpose(0, 2, 1)
+    order = plan.channel_order().reshape(plan.blocks, plan.vectors, plan.lanes)
+    taps = plan.taps
+    columns = np.zeros((plan.rows, geometry.w.kernel, plan.groups * plan.group, weight.shape[0] + 1), "int8")
+    for row in range(plan.rows):
+        for k in range(geometry.h.kernel):
+            slot = taps.index(row * geometry.h.stride + k * geometry.h.dilation)
+            columns[row, :, slot, :-1] = weight[:, k, :].T
+    grouped = columns.reshape(plan.rows, geometry.w.kernel, plan.groups, plan.group, -1)
+    packed = grouped[..., order].transpose(4, 0, 1, 2, 5, 6, 3)
+    dtype = "int16" if plan.kind == "pmaddwd" else "int8"
+    return np.ascontiguousarray(packed, dtype).reshape(-1).view("int8")
+
+
+# Cutting -----------------------------------------------------------------------------------------------------------
+
+
+_KINDS: dict[str, DotKind] = {
+    "avx2": "pmaddwd",
+    "avxvnni": "vnni",
+    "avx512vnni": "vnni",
+    "amx": "vnni",
+    "neon": "smlal",
+    "dotprod": "sdot",
+    "i8mm": "sdot",
+}
+#: Outputs of a tile, so that accumulators, operands and (on ARM) weights share the registers.
+_TILE_OUTPUTS = {"avx2": 4, "avxvnni": 2, "avx512vnni": 6, "amx": 6, "neon": 2, "dotprod": 3, "i8mm": 3}
+
+
+@functools.cache
+def plan_depthwise(spec: DepthwiseSpec, isa: Isa) -> DepthwisePlan:
+    """Cut a depthwise convolution into tiles and tasks for one ISA level."""
+    kind = _KINDS[isa.name]
+    vectors = 2 if kind == "pmaddwd" else 4
+    geometry = _geometry(spec, vectors * isa.lanes)
+    taps = geometry.h.kernel * geometry.w.kernel
+    plan = DepthwisePlan(geometry, kind, vectors, isa.lanes, 1, 1, rolled=taps > UNROLLED_TAPS)
+    if plan.rolled:
+        return plan
+    limit = _TILE_OUTPUTS[isa.name]
+    tiles = [
+        replace(plan, rows=rows, pixels=pixels)
+        for rows in range(1, min(1 if kind == "smlal" else limit, geometry.h.count) + 1)
+        for pixels in range(1, min(limit // rows, geometry.w.count) + 1)
+    ]
+    return min(tiles, key=_cost)
+
+
+def _cost(plan: DepthwisePlan) -> int:
+    """Instructions for one channel block, roughly: bringing columns together, dot products, epilogue."""
+    geometry, v = plan.geometry, plan.vectors
+    columns = {
+        p * geometry.w.stride + k * geometry.w.dilation for p in range(plan.pixels) for k in range(geometry.w.kernel)
+    }
+    shuffles = 0 if plan.kind == "smlal" else plan.groups * (8 if plan.group == 4 else 2)
+    dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
+    if plan.kind == "sdot" and plan.rows > 1:
+        dot = 2  # the weights of several rows do not stay in registers
+    outputs = plan.rows * plan.pixels
+    one = len(columns) * (len(plan.taps) + shuffles) + outputs * v * (geometry.w.kernel * plan.groups * dot + 6)
+    return plan.row_tiles * plan.pixel_tiles * one
+
+
+def _geometry(spec: DepthwiseSpec, width: int) -> Geometry:
+    residual = spec.epilogue.residual or StridedView(0, 0, 0)
+    h = Axis(spec.out_h, spec.kernel_h, spec.stride_h, spec.dilation_h, spec.input.row, spec.output.row, residual.row)
+    w = Axis(
+        spec.out_w, spec.kernel_w, spec.stride_w, spec.dilation_w, spec.input.pixel, spec.output.pixel, residual.pixel
+    )
+    fold = _fold(spec, width)
+    if fold > 1:
+        w = replace(w, count=w.count // fold, stride=fold, out=w.out * fold, residual=w.residual * fold)
+    swapped = spec.kernel_h == 1 and spec.kernel_w > 1
+    if swapped:
+        h, w = w, h
+    return Geometry(spec.batch, spec.channels * fold, fold, swapped, h, w)
+
+
+def _fold(spec: DepthwiseSpec, width: int) -> int:
+    """How many neighbouring pixels fill a block: possible where their bytes are contiguous on both sides."""
+    views = [spec.input, spec.output, *([spec.epilogue.residual] if spec.epilogue.residual is not None else [])]
+    if spec.stride_w != 1 or any(view.pixel != spec.channels for view in views):
+        return 1
+    return max(fold for fold in range(1, max(1, width // spec.channels) + 1) if spec.out_w % fold == 0)
