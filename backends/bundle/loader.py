@@ -69,10 +69,15 @@ class Bundle:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self.manifest.signatures[0].outputs
 
-    def __call__(self, inputs: Inputs) -> Array | dict[str, Array]:
-        """Runs; a network of one output returns its array, others a dict by name."""
-        results = self.run(inputs)
-        return next(iter(results.values())) if len(results) == 1 else results
+    def __call__(self, inputs: Inputs) -> Array:
+        """Runs a network of one output and returns its array; ``run`` serves any number."""
+        if len(self.outputs) != 1:
+            names = ", ".join(spec.name for spec in self.outputs)
+            raise InputError(
+                f"the network has {len(self.outputs)} outputs: {names}", hint="bundle.run(...), a dict by name"
+            )
+        (result,) = self.run(inputs).values()
+        return result
 
     def run(self, inputs: Inputs) -> dict[str, Array]:
         """Runs on arrays by input name, or on the array of the only input; returns fresh arrays by output name.
@@ -203,9 +208,6 @@ def _check_architecture(folder: Path, manifest: Manifest) -> None:
             where=str(folder),
             hint="compile the model for this machine's target",
         )
-    path = folder / manifest.library
-    if path.is_file() and machine_of(path) != here:
-        raise BundleCorruptError(f"the library is not one for {here}", where=str(path))
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -213,13 +215,16 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     missing = needed - manifest.files.keys()
     if missing:
         raise BundleCorruptError(f"the manifest has no record of {', '.join(sorted(missing))}", where=str(folder))
-    for name in needed:
-        record = manifest.files[name]
-        digest = name == manifest.library and record.bytes <= _DIGEST_ON_LOAD
-        _check_file(folder / name, record.bytes, record.sha256 if digest else None)
+    for name in sorted(needed):
+        _check_file(folder / name, manifest.files[name].bytes)
+    library, record = folder / manifest.library, manifest.files[manifest.library]
+    if machine_of(library) != manifest.architecture:
+        raise BundleCorruptError(f"the library is not one for {manifest.architecture}", where=str(library))
+    if record.bytes <= _DIGEST_ON_LOAD:
+        _check_file(library, record.bytes, record.sha256)
 
 
-def _check_file(path: Path, size: int, sha256: str | None) -> None:
+def _check_file(path: Path, size: int, sha256: str | None = None) -> None:
     try:
         found = path.stat().st_size
         if found != size:
@@ -269,9 +274,9 @@ def _choose_plan(inputs: Mapping[str, Array], signatures: tuple[Signature, ...])
     for plan, signature in enumerate(signatures):
         if all(inputs[spec.name].shape == spec.shape for spec in signature.inputs):
             return plan
-    given = ", ".join(f"{name}: {array.shape}" for name, array in inputs.items())
+    shapes = ", ".join(f"{name}: {array.shape}" for name, array in inputs.items())
     known = "; ".join(", ".join(f"{s.name}: {s.shape}" for s in signature.inputs) for signature in signatures)
-    raise InputError(f"no plan for the input shapes {given}", expected=known)
+    raise InputError(f"no plan for the input shapes {shapes}", expected=known)
 
 
 def _aligned(spec: TensorSpec) -> Array:

@@ -102,5 +102,5 @@ class Toy:
         }
         return BundleContents(**{**fields, **changes})
 
-    def write(self, folder: Path, scratch: Path, **changes: Any) -> Manifest:
-        return write_bundle(folder, self.contents(scratch, **changes))
+    def write(self, folder: Path, scratch: Path, *, overwrite: bool = False, **changes: Any) -> Manifest:
+        return write_bundle(folder, self.contents(scratch, **changes), overwrite=overwrite)

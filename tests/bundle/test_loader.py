@@ -1,0 +1,205 @@
+"""Bundles in Python: running, choosing plans and levels, threads, forks, wrong inputs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle.toys import LEVELS, Toy
+from octavo.backends.bundle.errors import BundleMachineError, BundleRunError, InputError
+from octavo.backends.bundle.library import Body
+from octavo.backends.bundle.loader import Bundle, load
+
+
+@pytest.fixture
+def bundle(toy_folder: Path) -> Bundle:
+    return load(toy_folder, threads=2)
+
+
+def test_runs_by_name_and_by_call(bundle: Bundle, toy: Toy) -> None:
+    values = toy.input()
+    np.testing.assert_array_equal(bundle.run({"x": values})["y"], toy.expected(values))
+    np.testing.assert_array_equal(bundle(values), toy.expected(values))
+
+
+def test_every_plan_and_level_gives_the_same_bytes(toy_folder: Path, toy: Toy) -> None:
+    for level, _ in LEVELS[toy.architecture]:
+        for threads in (1, 2, 5):
+            with load(toy_folder, level=level, threads=threads) as bundle:
+                assert (bundle.level, bundle.threads) == (level, threads)
+                for plan in range(len(toy.rows)):
+                    values = toy.input(plan)
+                    np.testing.assert_array_equal(bundle(values), toy.expected(values))
+
+
+def test_describes_itself(bundle: Bundle, toy: Toy) -> None:
+    assert [(spec.name, spec.dtype, spec.shape) for spec in bundle.inputs] == [("x", "float32", (24, 16))]
+    assert [spec.name for spec in bundle.outputs] == ["y"]
+    assert bundle.manifest.name == "toy network"
+    assert bundle.manifest.exactness == "bit-exact"
+    assert [level.name for level in bundle.manifest.levels] == [name for name, _ in LEVELS[toy.architecture]]
+    assert "toy network" in repr(bundle)
+    bundle.verify()
+
+
+def test_any_strides_and_alignment(bundle: Bundle, toy: Toy) -> None:
+    values = toy.input()
+    octets = np.zeros(values.nbytes + 1, np.uint8)
+    misaligned = octets[1:].view(np.float32).reshape(values.shape)
+    misaligned[...] = values
+    for odd in (np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2], values[::-1].copy()[::-1], misaligned):
+        np.testing.assert_array_equal(bundle(odd), toy.expected(values))
+    readonly = values.copy()
+    readonly.flags.writeable = False
+    np.testing.assert_array_equal(bundle(readonly), toy.expected(values))
+
+
+def test_profile_names_the_layers(bundle: Bundle, toy: Toy) -> None:
+    times = bundle.profile(toy.input())
+    assert [time.label for time in times] == ["quantize x", "classifier.fc", 'output "y"']
+    assert all(time.nanoseconds > 0 for time in times)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((24, 16)), "dtype float64"),
+        (np.zeros((24, 16), ">f4"), "dtype >f4"),
+        (np.zeros((24, 17), np.float32), r"\(24, 17\)"),
+        (np.zeros((24 * 16,), np.float32), r"\(384,\)"),
+        ({"X": np.zeros((24, 16), np.float32)}, "inputs given: X"),
+        ({}, "inputs given: nothing"),
+        ({"x": [[1.0]]}, "is a list"),
+        ([1.0], "is a list"),
+    ],
+)
+def test_refuses_wrong_inputs(bundle: Bundle, inputs: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        bundle(inputs)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_refuses_an_impossible_level(toy_folder: Path) -> None:
+    with pytest.raises(BundleMachineError, match="no level"):
+        load(toy_folder, level="quantum")
+    with pytest.raises(InputError, match="0 threads"):
+        load(toy_folder, threads=0)
+
+
+def test_threads_share_one_bundle(bundle: Bundle, toy: Toy) -> None:
+    inputs = [np.roll(toy.input(), i, axis=1) for i in range(8)]
+    with ThreadPoolExecutor(4) as executor:
+        results = list(executor.map(bundle, inputs * 20))
+    for values, result in zip(inputs * 20, results, strict=True):
+        np.testing.assert_array_equal(result, toy.expected(values))
+
+
+def test_caller_s_parallel_for(toy_folder: Path, toy: Toy) -> None:
+    pieces_seen: list[int] = []
+    with ThreadPoolExecutor(3) as executor:
+
+        def parallel_for(pieces: int, body: Body) -> None:
+            pieces_seen.append(pieces)
+            list(executor.map(lambda piece: body(piece, piece + 1), range(pieces)))
+
+        with load(toy_folder, threads=3, parallel_for=parallel_for) as bundle:
+            np.testing.assert_array_equal(bundle(toy.input()), toy.expected(toy.input()))
+    assert pieces_seen == [3, 3, 3]
+
+
+def test_failing_parallel_for(toy_folder: Path, toy: Toy) -> None:
+    def refuse(pieces: int, body: Body) -> None:
+        raise KeyboardInterrupt
+
+    def forget(pieces: int, body: Body) -> None:
+        body(0, 1)
+
+    with load(toy_folder, threads=3, parallel_for=refuse) as bundle, pytest.raises(KeyboardInterrupt):
+        bundle(toy.input())
+    with (
+        load(toy_folder, threads=3, parallel_for=forget) as bundle,
+        pytest.raises(BundleRunError, match="1 pieces of 3"),
+    ):
+        bundle(toy.input())
+
+
+def test_closed(toy_folder: Path, toy: Toy) -> None:
+    bundle = load(toy_folder)
+    bundle.close()
+    bundle.close()
+    with pytest.raises(BundleRunError, match="closed"):
+        bundle(toy.input())
+
+
+def test_not_closed_while_running(toy_folder: Path, toy: Toy) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def slowly(pieces: int, body: Body) -> None:
+        inside.set()
+        assert leave.wait(30)
+        body(0, pieces)
+
+    bundle = load(toy_folder, threads=2, parallel_for=slowly)
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(bundle, toy.input())
+        assert inside.wait(30)
+        with pytest.raises(BundleRunError, match="running"):
+            bundle.close()
+        leave.set()
+        np.testing.assert_array_equal(running.result(), toy.expected(toy.input()))
+    bundle.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_fork(toy_folder: Path, toy: Toy) -> None:
+    bundle = load(toy_folder, threads=2)
+    for _ in range(2):  # before and after the first run
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = int(not np.array_equal(bundle(toy.input()), toy.expected(toy.input())))
+                bundle.close()
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        np.testing.assert_array_equal(bundle(toy.input()), toy.expected(toy.input()))
+
+
+def test_two_bundles_in_one_process(bundle: Bundle, toy: Toy, tmp_path: Path) -> None:
+    other = Toy(prefix="other", rows=(7,), seed=5)
+    other.write(tmp_path / "other.octavo", tmp_path)
+    with load(tmp_path / "other.octavo") as second:
+        for _ in range(3):
+            np.testing.assert_array_equal(bundle(toy.input()), toy.expected(toy.input()))
+            np.testing.assert_array_equal(second(other.input()), other.expected(other.input()))
+
+
+def test_a_rewritten_bundle_is_seen_anew(tmp_path: Path) -> None:
+    """The dynamic linker would answer the same path with the library it loaded before."""
+    first, second = Toy(seed=1), Toy(seed=2)
+    path = tmp_path / "same.octavo"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first.write(path, tmp_path / "a")
+    old = load(path)
+    second.write(path, tmp_path / "b", overwrite=True)
+    new = load(path)
+    for bundle, toy in ((old, first), (new, second), (old, first)):
+        np.testing.assert_array_equal(bundle(toy.input()), toy.expected(toy.input()))
+
+
+def test_loading_needs_numpy_alone(toy_folder: Path) -> None:
+    script = (
+        "import sys, numpy as np, octavo\n"
+        f"bundle = octavo.load({str(toy_folder)!r})\n"
+        "bundle(np.zeros((24, 16), np.float32)); bundle.verify()\n"
+        "heavy = {'torch', 'onnx', 'tvm', 'tvm_ffi', 'onnx_graphsurgeon', 'typer', 'PIL', 'safetensors', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
