@@ -14,8 +14,8 @@ import torch
 
 from .errors import InputError
 from .graph import Graph, Node, Value
-from .op import ExactOp
-from .types import Dim, TensorType, format_shape
+from .op import ExactOp, Op
+from .types import Dim, DType, TensorType, format_shape
 
 Observe = Callable[[Value, torch.Tensor], None]
 
@@ -75,13 +75,30 @@ def run_torch(graph: Graph, inputs: Sequence[torch.Tensor], observe: Observe | N
 
 def run_node(node: Node, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """One node on torch tensors: by its exact definition where it has one, else in torch."""
-    op = node.op
+    return run_op(node.op, [v.type for v in node.inputs], inputs)
+
+
+def run_op(op: Op, types: Sequence[TensorType], inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """One op on torch tensors of the given types."""
     if isinstance(op, ExactOp):
-        types = [v.type for v in node.inputs]
         exact = op.exact(types, *map(to_numpy, inputs))
         return tuple(map(to_torch, exact if isinstance(exact, tuple) else (exact,)))
+    if any(t.dtype in _STORAGE_ONLY for t in types):
+        return _run_widened(op, types, inputs)
     result = op.run(*inputs)
     return result if isinstance(result, tuple) else (result,)
+
+
+# torch computes little with these; 64 bits hold their values (u64 modulo 2**64).
+_STORAGE_ONLY = (DType.U16, DType.U32, DType.U64)
+
+
+def _run_widened(op: Op, types: Sequence[TensorType], inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Compute unsigned integers above 8 bits as i64, and give results of such types back in them."""
+    wide = [x.to(torch.int64) if t.dtype in _STORAGE_ONLY else x for x, t in zip(inputs, types, strict=True)]
+    result = op.run(*wide)
+    results = result if isinstance(result, tuple) else (result,)
+    return tuple(r.to(t.dtype.torch) for r, t in zip(results, op.infer(*types), strict=True))
 
 
 def check_feeds(graph: Graph, feeds: Mapping[str, np.ndarray]) -> None:

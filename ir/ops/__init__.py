@@ -6,7 +6,9 @@ from . import (
     cast,
     constant,
     conv,
+    einsum,
     elementwise,
+    index,
     integer,
     logic,
     math,
@@ -16,6 +18,7 @@ from . import (
     quantize,
     reduce,
     resize,
+    scan,
     shape,
 )
 
@@ -23,7 +26,9 @@ __all__ = [
     "cast",
     "constant",
     "conv",
+    "einsum",
     "elementwise",
+    "index",
     "integer",
     "logic",
     "math",
@@ -33,5 +38,6 @@ __all__ = [
     "quantize",
     "reduce",
     "resize",
+    "scan",
     "shape",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from ..errors import ModelError
-from ..op import Op, Quantization, register_op
+from ..op import ExactOp, Op, Quantization, register_op
 from ..types import DType, TensorType, broadcast_shapes
 
 
@@ -60,3 +62,22 @@ class Identity(Op):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return x
+
+
+@register_op
+@dataclass(frozen=True)
+class BitCast(Op, ExactOp):
+    """The same bytes as another element type of the same width."""
+
+    dtype: DType
+
+    name: ClassVar[str] = "bit_cast"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        if x.dtype.itemsize != self.dtype.itemsize:
+            raise ModelError(f"bit_cast of {x} to {self.dtype.value}", expected="an element type of the same width")
+        return (x.with_dtype(self.dtype),)
+
+    def exact(self, types: Sequence[TensorType], x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(x).view(self.dtype.numpy).reshape(x.shape)

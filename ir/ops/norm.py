@@ -84,3 +84,50 @@ class Softmax(Op):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x, self.axis)
+
+
+@register_op
+@dataclass(frozen=True)
+class LogSoftmax(Op):
+    """x - max - log(sum(exp(x - max))) along ``axis``."""
+
+    axis: int
+
+    name: ClassVar[str] = "log_softmax"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        normalize_axis(self.axis, x.rank)
+        return (x.with_quant(None),)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(x, self.axis)
+
+
+@register_op
+@dataclass(frozen=True)
+class LocalResponseNorm(Op):
+    """x / (bias + alpha / size * sum of squares over ``size`` neighbouring channels) ** beta (Krizhevsky et al., 2012).
+
+    The window of an even size reaches one channel further behind than ahead.
+    """
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
+
+    name: ClassVar[str] = "local_response_norm"
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        if x.rank < 2:
+            raise ModelError(f"local_response_norm of {x}", expected="channels on axis 1")
+        return (x.with_quant(None),)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        squares = (x * x).movedim(1, -1)
+        before = (self.size - 1) // 2
+        padded = torch.nn.functional.pad(squares, (before, self.size - 1 - before))
+        total = padded.unfold(-1, self.size, 1).sum(-1).movedim(-1, 1)
+        return x / torch.pow(self.bias + self.alpha / self.size * total, self.beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 from ..errors import ModelError
 from ..op import Cost, Op, Quantization, register_op
-from ..types import Shape, TensorType
+from ..types import DType, Shape, TensorType
 from .conv import Padding, conv_extent, pad_spatial
 
 
@@ -95,3 +96,58 @@ class AvgPool(Window):
         conv = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
         ones = torch.ones(channels, 1, *self.kernel, dtype=x.dtype)
         return conv(x, ones, None, self.stride, 0, self.dilation, channels)
+
+
+@register_op
+@dataclass(frozen=True)
+class MaxPoolIndices(Window):
+    """Where each maximum was: its index (i64) in the flattened input; ``column_major`` flattens space the other way."""
+
+    column_major: bool = False
+
+    name: ClassVar[str] = "max_pool_indices"
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(DType.I64, self.output_shape(x)),)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        spatial = len(self.kernel)
+        padded = pad_spatial(x.to(torch.float64), self.padding, float("-inf"))
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[spatial - 1]
+        _, place = pool(padded, self.kernel, self.stride, 0, self.dilation, return_indices=True)
+        index = torch.zeros_like(place)
+        weight = 1
+        # From the fastest axis to the slowest: coordinates in the padded input become those in the input.
+        coordinates: list[torch.Tensor] = []
+        for size in reversed(padded.shape[2:]):
+            coordinates.insert(0, place % size)
+            place = torch.div(place, size, rounding_mode="floor")
+        order = range(spatial) if self.column_major else range(spatial - 1, -1, -1)
+        for axis in order:
+            index += (coordinates[axis] - self.padding[axis][0]) * weight
+            weight *= x.shape[2 + axis]
+        images = torch.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * spatial)
+        return index + images * weight
+
+
+@register_op
+@dataclass(frozen=True)
+class MaxUnpool(Op):
+    """Elements of ``x`` at ``indices`` of a zero tensor of shape ``pooled``, in the corner of one of shape ``size``."""
+
+    pooled: tuple[int, ...]
+    size: tuple[int, ...]
+
+    name: ClassVar[str] = "max_unpool"
+    operands: ClassVar[tuple[str, ...]] = ("x", "indices")
+
+    def infer(self, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:
+        if x.shape != indices.shape or indices.dtype is not DType.I64:
+            raise ModelError(f"max_unpool of {x} with indices {indices}")
+        return (TensorType(x.dtype, self.size),)
+
+    def run(self, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        flat = torch.zeros(math.prod(self.pooled), dtype=x.dtype)
+        flat[indices.reshape(-1)] = x.reshape(-1)
+        amounts = [(0, want - have) for want, have in zip(self.size[2:], self.pooled[2:], strict=True)]
+        return pad_spatial(flat.reshape(self.pooled), tuple(amounts))

@@ -115,8 +115,13 @@ class Dequantize(Op, ExactOp):
     def exact(self, types: Sequence[TensorType], x: np.ndarray) -> np.ndarray:
         quant = types[0].quant
         assert quant is not None
-        scale, zero = broadcast_params(quant, x.ndim)
-        return np.multiply((x.astype(np.int64) - zero).astype(np.float32), scale, dtype=np.float32)
+        return dequantize_array(x, quant)
+
+
+def dequantize_array(x: np.ndarray, quant: QuantParams) -> np.ndarray:
+    """The real numbers that stored integers mean, float32."""
+    scale, zero = broadcast_params(quant, x.ndim)
+    return np.multiply((x.astype(np.int64) - zero).astype(np.float32), scale, dtype=np.float32)
 
 
 def broadcast_params(quant: QuantParams, rank: int) -> tuple[np.ndarray, np.ndarray]:

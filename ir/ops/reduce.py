@@ -136,3 +136,14 @@ class ArgMin(ArgReduction):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return self.pick(x, largest=False)
+
+
+@register_op
+@dataclass(frozen=True)
+class ReduceLogSumExp(Reduction):
+    """log(sum(exp(x)))."""
+
+    name: ClassVar[str] = "reduce_log_sum_exp"
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.logsumexp(x, self.axes, keepdim=self.keep) if self.axes else x
