@@ -58,6 +58,11 @@ def per_channel_array(value: Value, channels: int, axis: int, rank: int) -> np.n
     return wide.reshape(-1) if wide.size == wide.shape[axis] == channels else None
 
 
+def has_residual(node: Node) -> bool:
+    """Whether a convolution or linear layer adds a residual."""
+    return len(node.inputs) > 3
+
+
 def users_first(graph: Graph) -> list[Node]:
     """The nodes in an order in which every user precedes what it uses."""
     return list(graph.nodes)[::-1]

@@ -19,7 +19,7 @@ from ..ir.ops.conv import Conv, ConvTranspose
 from ..ir.ops.elementwise import Add, Div, Mul, Sub
 from ..ir.ops.matmul import Linear
 from ..ir.ops.norm import BatchNorm
-from .analysis import array_of, per_channel_array, used_once
+from .analysis import array_of, has_residual, per_channel_array, used_once
 from .base import Exactness, Pass, PassContext
 from .registry import register_pass
 from .rewriting import Rewriter, pattern, rewrite
@@ -66,7 +66,7 @@ def after_layer(node: Node, rewriter: Rewriter) -> bool:
         return rewriter.note(node, f"the output of {producer.where} has other uses")
     layer = producer.op
     assert isinstance(layer, Layer)
-    if layer.clamp is not None or len(producer.inputs) > 3:
+    if layer.clamp is not None or has_residual(producer):
         return rewriter.note(node, f"{producer.where} has a fused activation or residual already")
     weight = array_of(producer.inputs[1])
     bias = _bias_of(producer, len(affine.factor))

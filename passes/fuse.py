@@ -21,7 +21,7 @@ from ..ir.ops.matmul import Linear
 from ..ir.ops.norm import Softmax
 from ..ir.ops.pool import AvgPool, MaxPool, Window
 from ..ir.ops.shape import Pad
-from .analysis import used_once
+from .analysis import has_residual, used_once
 from .base import Exactness, Pass, PassContext
 from .registry import register_pass
 from .rewriting import RewritePattern, Rewriter, pattern, rewrite
@@ -123,7 +123,7 @@ def _takes_residual(node: Node, value: Value, other: Value, rewriter: Rewriter) 
     """Whether the layer behind ``value`` can add ``other`` by itself."""
     layer = _layer(value)
     assert isinstance(layer.op, Conv | Linear)
-    if layer.op.clamp is not None or len(layer.inputs) > 3:
+    if layer.op.clamp is not None or has_residual(layer):
         return rewriter.note(node, f"{layer.where} has an activation or a residual already")
     if not used_once(value):
         return rewriter.note(node, f"the output of {layer.where} has other uses")

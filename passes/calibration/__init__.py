@@ -1,0 +1,1 @@
+"""Calibration: statistics of activations in constant memory, and the ranges they suggest."""

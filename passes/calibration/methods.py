@@ -1,0 +1,148 @@
+"""The calibration methods by name: what each remembers of a stream of activations, and the range it suggests."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+
+from ...ir.errors import UsageError
+from .histogram import Histogram
+from .thresholds import Bounds, entropy_bounds, mse_bounds, percentile_bounds
+
+MASK_MAGNITUDE = 1e30
+"""Elements at least this large are masks (minus infinity before a softmax, say), not activations: never counted."""
+
+
+class Statistic(ABC):
+    """What calibration remembers of one value; constant memory, however much data comes."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def update(self, x: torch.Tensor) -> None:
+        """Take in one batch; raises :class:`FloatingPointError` when it holds a NaN."""
+        if x.numel() == 0:
+            return
+        low, high = (float(extreme) for extreme in torch.aminmax(x))
+        if math.isnan(low) or math.isnan(high):
+            raise FloatingPointError
+        if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
+            x = x[x.abs() < MASK_MAGNITUDE]
+            if x.numel() == 0:
+                return
+            low, high = (float(extreme) for extreme in torch.aminmax(x))
+        self.add(x, low, high)
+        self.seen = True
+
+    @abstractmethod
+    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+        """Take in elements that are finite, with their extremes."""
+
+    @abstractmethod
+    def bounds(self, symmetric: bool) -> Bounds:
+        """The range (low, high) that everything seen suggests."""
+
+
+class MinMax(Statistic):
+    """Everything seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.range: Bounds = (math.inf, -math.inf)
+
+    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+        self.range = min(self.range[0], low), max(self.range[1], high)
+
+    def bounds(self, symmetric: bool) -> Bounds:
+        return self.range
+
+
+class MovingAverage(Statistic):
+    """Exponential moving average of each batch's extremes; a new batch weighs ``momentum`` (default 0.1)."""
+
+    def __init__(self, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.range: Bounds = (0.0, 0.0)
+
+    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+        if not self.seen:
+            self.range = low, high
+            return
+        a, b = self.range
+        self.range = a + self.momentum * (low - a), b + self.momentum * (high - b)
+
+    def bounds(self, symmetric: bool) -> Bounds:
+        return self.range
+
+
+class Distribution(Statistic):
+    """A histogram, and a rule that reads a range from it."""
+
+    def __init__(self, rule: Callable[[Histogram, bool], Bounds]) -> None:
+        super().__init__()
+        self.rule = rule
+        self.histogram = Histogram()
+
+    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+        self.histogram.update(x, low, high)
+
+    def bounds(self, symmetric: bool) -> Bounds:
+        return self.rule(self.histogram, symmetric)
+
+
+def _percentile(percent: float = 99.99) -> Statistic:
+    return Distribution(lambda histogram, _: percentile_bounds(histogram, percent))
+
+
+METHODS: dict[str, Callable[..., Statistic]] = {
+    "minmax": MinMax,
+    "moving-average": MovingAverage,
+    "percentile": _percentile,
+    "mse": lambda: Distribution(mse_bounds),
+    "entropy": lambda: Distribution(entropy_bounds),
+}
+_PARAMETERS = {"moving-average": (0.0, 1.0), "percentile": (50.0, 100.0)}
+"""The number a method may take, after a colon: above the first, at most the second."""
+
+
+def new_statistic(method: str) -> Statistic:
+    """The statistic that ``method`` spells, e.g. ``percentile:99.9``.
+
+    Raises:
+        UsageError: no such method, or its number is out of range.
+    """
+    name, colon, number = method.partition(":")
+    make = METHODS.get(name)
+    if make is None:
+        close = difflib.get_close_matches(name, METHODS, 1)
+        raise UsageError(
+            f"no calibration method is named {name!r}",
+            expected=f"one of {', '.join(METHODS)}",
+            hint=f"did you mean {close[0]}?" if close else None,
+        )
+    if not colon:
+        return make()
+    return make(_parameter(name, number))
+
+
+def check_method(method: str) -> None:
+    """Raise :class:`UsageError` unless ``method`` names a calibration method."""
+    new_statistic(method)
+
+
+def _parameter(name: str, number: str) -> float:
+    if name not in _PARAMETERS:
+        raise UsageError(f"calibration method {name} takes no number", expected=name)
+    least, most = _PARAMETERS[name]
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not least < value <= most:
+        raise UsageError(f"{name}:{number} is out of range", expected=f"a number above {least:g}, at most {most:g}")
+    return value

@@ -1,0 +1,1 @@
+"""Passes: golden texts, the rewriter, pipelines, calibration."""
