@@ -1,6 +1,6 @@
 """Depthwise convolution: every channel has its own filter. No tvm.
 
-Taps are multiplied several at once: the bytes of four taps (two on plain AVX2) of a channel are brought side by side and
+Taps are multiplied several at once: the bytes of four taps (two on plain AVX2) of a channel come side by side and
 meet one dot-product instruction. The taps taken together lie in one column of the kernel, so that what was brought
 together for one output pixel serves its neighbours in the row, and the output rows below in the same tile.
 """
