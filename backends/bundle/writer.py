@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _explained(folder: Path) -> Generator[None]:
     try:
         yield
     except ToolchainError as error:
@@ -174,7 +174,7 @@ def _cannot_write(reason: str, where: object) -> BundleError:
 
 
 @contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
+def _staging(folder: Path) -> Generator[Path]:
     """A hidden folder beside the destination, on the same file system, removed unless it was renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = _beside(folder, "partial")

@@ -21,11 +21,9 @@ from octavo.backends.bundle.writer import BundleContents, write_bundle
 from octavo.ir.errors import BundleError, ToolchainError
 
 
-@pytest.fixture
-def contents(toy: Toy, tmp_path: Path) -> BundleContents:
-    scratch = tmp_path / "kernels"
-    scratch.mkdir()
-    return toy.contents(scratch)
+@pytest.fixture(scope="module")
+def contents(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
+    return toy.contents(tmp_path_factory.mktemp("kernels"))
 
 
 def left_in(folder: Path) -> list[str]:
@@ -95,7 +93,7 @@ def test_existing_folder(tmp_path: Path, contents: BundleContents) -> None:
         write_bundle(path, contents)
     write_bundle(path, contents, overwrite=True)
     load(path).close()
-    assert left_in(tmp_path) == ["a.octavo", "kernels"]
+    assert left_in(tmp_path) == ["a.octavo"]
 
 
 def test_never_overwrites_what_is_no_bundle(tmp_path: Path, contents: BundleContents) -> None:
@@ -152,7 +150,7 @@ def test_interrupted_at_any_stage(
         write_bundle(path, contents, overwrite=overwrite)
     if isinstance(error, OSError):
         assert "the disk is full" in str(caught.value)
-    assert left_in(tmp_path) == (["a.octavo", "kernels"] if overwrite else ["kernels"])
+    assert left_in(tmp_path) == (["a.octavo"] if overwrite else [])
     assert not overwrite or (path / "manifest.json").read_text() == "the old one"
 
 
@@ -173,7 +171,7 @@ def test_interrupted_between_the_two_renames(
     with pytest.raises(KeyboardInterrupt):
         write_bundle(path, contents, overwrite=True)
     assert (path / "manifest.json").read_bytes() == before
-    assert left_in(tmp_path) == ["a.octavo", "kernels"]
+    assert left_in(tmp_path) == ["a.octavo"]
 
 
 @pytest.fixture
@@ -191,8 +189,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("big", [300_000, 60_000])
-def test_disk_full(small_disk: Path, contents: BundleContents, big: int) -> None:
+def test_disk_full(small_disk: Path, toy: Toy, tmp_path: Path, big: int) -> None:
     """Once while writing the weights, once while the linker writes the library."""
+    contents = toy.contents(tmp_path)
     contents.weights.add(np.random.default_rng(0).integers(0, 255, big, np.uint8))
     kernel = next(path for path in contents.objects)
     filler = kernel.with_name("filler.o")
@@ -230,4 +229,4 @@ def test_failing_compiler(tmp_path: Path, contents: BundleContents) -> None:
     for command in (("false",), ("no-such-compiler-anywhere",)):
         with pytest.raises(ToolchainError):
             write_bundle(tmp_path / "a.octavo", contents, toolchain=Toolchain(contents.program.architecture, command))
-    assert left_in(tmp_path) == ["kernels"]
+    assert left_in(tmp_path) == []
