@@ -14,10 +14,9 @@ from torch import fx
 from ...constants import Tensor
 from ...errors import ModelError
 from ...graph import Graph, Value
-from ...interpreter import to_numpy
+from ...interpreter import run_node, to_numpy
 from ...op import Op
-from ...ops.cast import Cast
-from ...ops.constant import Constant
+from ...ops.cast import Cast, Where
 from ...ops.shape import Reshape, Slice, Transpose
 from ...types import Dim, DType, Shape, TensorType, format_shape
 
@@ -99,10 +98,11 @@ class Context:
         return self.constant(np.asarray(number).astype(dtype.numpy))
 
     def known(self, value: Operand) -> np.ndarray | None:
-        """The elements, where they are known while importing."""
+        """The elements, where constants alone decide them."""
         if not isinstance(value, Value):
             return np.asarray(value)
-        return value.op.data.numpy() if isinstance(value.op, Constant) else None
+        found = _evaluate(value)
+        return None if found is None else to_numpy(found)
 
     # Types
 
@@ -173,11 +173,23 @@ class Context:
         starts[axis], stops[axis], steps[axis] = start, stop, step
         return self.emit(Slice(tuple(starts), tuple(stops), tuple(steps)), value)
 
+    def where(self, condition: Value, a: Value, b: Value) -> Value:
+        return self.emit(Where(), condition, a, b)
+
     def static(self, value: Value) -> tuple[int, ...]:
         """The shape of a value, or a refusal where it is not fixed."""
         if not value.type.is_static:
             raise Refusal(f"needs a fixed shape, not {format_shape(value.type.shape)}")
         return value.type.static_shape
+
+
+def _evaluate(value: Value) -> torch.Tensor | None:
+    """Run the part of the graph above ``value``, unless an input takes part in it."""
+    if value.producer is None:
+        return None
+    operands = [_evaluate(operand) for operand in value.producer.inputs]
+    known = [operand for operand in operands if operand is not None]
+    return run_node(value.producer, known)[value.index] if len(known) == len(operands) else None
 
 
 def promote(operands: Iterable[Operand]) -> DType:

@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
-from . import convolution, elementwise, matmul, normalization, pooling, python, reduce, shape
+from . import (
+    arithmetic,
+    attention,
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    matmul,
+    normalization,
+    pooling,
+    python,
+    reduce,
+    resize,
+    shape,
+)
 
-__all__ = ["convolution", "elementwise", "matmul", "normalization", "pooling", "python", "reduce", "shape"]
+__all__ = [
+    "arithmetic",
+    "attention",
+    "convolution",
+    "creation",
+    "elementwise",
+    "indexing",
+    "matmul",
+    "normalization",
+    "pooling",
+    "python",
+    "reduce",
+    "resize",
+    "shape",
+]

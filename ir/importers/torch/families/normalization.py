@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from ....errors import ModelError
 from ....graph import Value
-from ....ops.elementwise import Log
+from ....ops.elementwise import Add, Log, Mul
 from ....ops.norm import BatchNorm, LayerNorm, Softmax
 from ....types import DType
 from ..context import Context, Refusal, translate
@@ -66,6 +67,50 @@ def layer_norm(
         scale = ctx.constant(np.ones(bias.type.static_shape, bias.type.dtype.numpy))
     affine = [part for part in (scale, bias) if part is not None]
     return ctx.emit(LayerNorm(len(shape), epsilon), x, *affine)
+
+
+@translate(aten.group_norm.default)
+def group_norm(
+    ctx: Context,
+    x: Value,
+    groups: int,
+    scale: Value | None = None,
+    bias: Value | None = None,
+    epsilon: float = 1e-5,
+    cudnn: bool = True,
+) -> Value:
+    """A layer norm over the channels and places of each group, then an affine map for each channel."""
+    batch, channels, *spatial = x.type.shape
+    places = [size for size in spatial if isinstance(size, int)]
+    if not isinstance(channels, int) or len(places) != len(spatial):
+        raise Refusal("a size that is not fixed")
+    flat = ctx.reshape(x, (batch, groups, channels // groups * math.prod(places)))
+    y = ctx.reshape(ctx.emit(LayerNorm(1, epsilon), flat), x.type.shape)
+    wide = (channels, *[1] * len(spatial))
+    if scale is not None:
+        y = ctx.emit(Mul(), y, ctx.reshape(scale, wide))
+    return y if bias is None else ctx.emit(Add(), y, ctx.reshape(bias, wide))
+
+
+@translate(aten.instance_norm.default)
+def instance_norm(
+    ctx: Context,
+    x: Value,
+    scale: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    variance: Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    epsilon: float,
+    cudnn: bool,
+) -> Value:
+    if not use_input_stats and mean is not None and variance is not None:
+        return batch_norm(ctx, x, scale, bias, mean, variance, momentum, epsilon)[0]
+    channels = x.type.shape[1]
+    if not isinstance(channels, int):
+        raise Refusal("a number of channels that is not fixed")
+    return group_norm(ctx, x, channels, scale, bias, epsilon)
 
 
 @translate(aten.softmax.int, aten._softmax.default)

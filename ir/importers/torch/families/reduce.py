@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ....graph import Value
 from ....op import Op
+from ....ops.elementwise import Mul, Sqrt, Sub
 from ....ops.reduce import ArgMax, ArgMin, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum
-from ....types import DType, normalize_axis
-from ..context import Context, translate
+from ....types import Dim, DType, normalize_axis
+from ..context import Context, Refusal, translate
 
 aten = torch.ops.aten
 Axes = int | Sequence[int] | None
@@ -68,6 +71,46 @@ def max_along(ctx: Context, x: Value, axis: int, keepdim: bool = False) -> tuple
 @translate(aten.min.dim)
 def min_along(ctx: Context, x: Value, axis: int, keepdim: bool = False) -> tuple[Value, Value]:
     return _reduce(ctx, ReduceMin, x, axis, keepdim), argmin(ctx, x, axis, keepdim)
+
+
+@translate(aten.var.correction, aten.var.dim)
+def variance(ctx: Context, x: Value, axes: Axes = None, *args: Any, **kwargs: Any) -> Value:
+    return _moments(ctx, x, axes, *args, **kwargs)[0]
+
+
+@translate(aten.std.correction, aten.std.dim)
+def deviation(ctx: Context, x: Value, axes: Axes = None, *args: Any, **kwargs: Any) -> Value:
+    return ctx.emit(Sqrt(), _moments(ctx, x, axes, *args, **kwargs)[0])
+
+
+@translate(aten.var_mean.correction, aten.var_mean.dim)
+def variance_and_mean(ctx: Context, x: Value, axes: Axes = None, *args: Any, **kwargs: Any) -> tuple[Value, Value]:
+    return _moments(ctx, x, axes, *args, **kwargs)
+
+
+def _moments(
+    ctx: Context,
+    x: Value,
+    axes: Axes,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Value, Value]:
+    """Variance with Bessel's correction, and mean."""
+    reduced = axes_of(x, axes)
+    if correction is None:
+        correction = 1.0 if unbiased else 0.0
+    sizes = [x.type.shape[axis] for axis in reduced]
+    count = math.prod(size for size in sizes if isinstance(size, int))
+    if any(isinstance(size, Dim) for size in sizes) or count <= correction:
+        raise Refusal("over a number of elements that is not fixed, or too small")
+    mean = ctx.emit(ReduceMean(reduced, True), x)
+    centred = ctx.emit(Sub(), x, mean)
+    spread = ctx.emit(ReduceMean(reduced, keepdim), ctx.emit(Mul(), centred, centred))
+    if correction:
+        spread = ctx.emit(Mul(), spread, ctx.scalar(count / (count - correction), x.type.dtype))
+    return spread, mean if keepdim else ctx.reshape(mean, spread.type.shape)
 
 
 @translate(aten.argmax.default)

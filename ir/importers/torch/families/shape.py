@@ -10,7 +10,7 @@ import torch
 
 from ....graph import Value
 from ....ops.cast import Cast
-from ....ops.shape import Concat, Expand, Gather, Pad, Slice
+from ....ops.shape import Concat, Expand, Pad, Slice
 from ....types import Dim, DType, normalize_axis
 from ..context import Context, Number, Refusal, translate
 
@@ -241,16 +241,3 @@ def _pad(ctx: Context, x: Value, amounts: Sequence[int], mode: str, value: float
     if x.type.dtype is DType.BOOL:
         return ctx.emit(Cast(DType.BOOL), ctx.emit(Pad(padding, value, mode), ctx.cast(x, DType.I8)))
     return ctx.emit(Pad(padding, value, mode), x)
-
-
-# Selection by constant or computed indices ---------------------------------------------------------------------------
-
-
-@translate(aten.index_select.default)
-def index_select(ctx: Context, x: Value, axis: int, index: Value) -> Value:
-    return ctx.emit(Gather(normalize_axis(axis, x.type.rank)), x, index)
-
-
-@translate(aten.embedding.default)
-def embedding(ctx: Context, weight: Value, indices: Value, *_: Any, **__: Any) -> Value:
-    return ctx.emit(Gather(0), weight, indices)
