@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from . import bert, crepe, light, peers, samples
+from .accuracy import agreement
 from .images import (
     batch,
     calibration_images,
@@ -167,3 +168,13 @@ def test_a_missing_package_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OCTAVO_REQUIRE_MODELS", "1")
     with pytest.raises(pytest.fail.Exception, match="octavo-has-no-such-package is not installed"):
         package_file("octavo-has-no-such-package", "weights.pth")
+
+
+def test_agreement_counts_flips_and_noise() -> None:
+    reference = np.asarray([[3.0, 1.0], [0.0, 2.0]], np.float32)
+    other = np.asarray([[3.0, 1.0], [2.0, 0.0]], np.float32)
+    same = agreement(reference, reference, [0, 0])
+    assert (same.top1, same.flips, same.sqnr) == (0.5, 0.0, float("inf"))
+    changed = agreement(reference, other, [0, 0])
+    assert (changed.top1, changed.flips) == (1.0, 0.5)
+    assert changed.sqnr == pytest.approx(10 * np.log10(14 / 8))
