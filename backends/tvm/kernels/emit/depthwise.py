@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
 from ...builder import Buffer, Builder, Expr, Index, cast, i64, intrin, reinterpret, shuffle, vector
@@ -236,7 +237,7 @@ class _Tile:
 def unpack(left: Expr, right: Expr, element: str) -> tuple[Expr, Expr]:
     """Interleave the low, then the high half of every 128-bit group of two vectors (punpckl/h, zip1/2)."""
     lanes = int(left.ty.dtype.lanes)
-    group = 128 // {"int8": 8, "uint8": 8, "int16": 16, "int32": 32}[element]
+    group = 16 // np.dtype(element).itemsize
     halves = []
     for start in (0, group // 2):
         order = [

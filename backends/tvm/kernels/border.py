@@ -1,0 +1,83 @@
+"""Fill the border of a padded image with one byte, and nothing but the border. No tvm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..isa import Isa
+from .base import Arg, Array, KernelSpec, StridedView
+
+#: Bytes of the `value` constant: every vector store takes its prefix.
+VALUE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class BorderSpec(KernelSpec):
+    """The border around `height` x `width` pixels of `channels` elements, inside the padded image that `image` describes.
+
+    `image` starts at the first pixel of the padded image, which is ``top + height + bottom`` rows of
+    ``left + width + right`` pixels. One task is one image. `pack` takes value: a stored byte, or a float32.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+    image: StridedView
+    dtype: Literal["act", "float32"] = "act"
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        return (Arg("value", self.dtype, "const"), Arg("out", self.dtype, "out"))
+
+    def tasks(self, isa: Isa) -> int:
+        return self.batch
+
+    def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
+        dtype = isa.act_dtype if self.dtype == "act" else self.dtype
+        return {"value": np.full(VALUE_BYTES // np.dtype(dtype).itemsize, arrays["value"], dtype)}
+
+    @property
+    def runs(self) -> list[tuple[int, int, int, int]]:
+        """What to fill, as (offset, length, repetitions, distance): contiguous runs of elements from the image's start.
+
+        A dense image has three kinds: everything before the first inner pixel, what lies between two inner rows, and
+        everything behind the last inner pixel.
+        """
+        view, rows, columns = self.image, self.top + self.height + self.bottom, self.left + self.width + self.right
+        behind = self.left + self.width
+        if view.pixel == self.channels and view.row == columns * self.channels:
+            head = self.top * view.row + self.left * self.channels
+            last = (self.top + self.height - 1) * view.row + behind * self.channels
+            between = (self.right + self.left) * self.channels
+            first = self.top * view.row + behind * self.channels
+            found = [(0, head, 1, 0), (first, between, self.height - 1, view.row)]
+            found.append((last, self.right * self.channels + self.bottom * view.row, 1, 0))
+        else:
+            found = self._strips(rows, columns, behind)
+        return [run for run in found if run[1] and run[2]]
+
+    def _strips(self, rows: int, columns: int, behind: int) -> list[tuple[int, int, int, int]]:
+        view, channels = self.image, self.channels
+        inner = self.top * view.row
+        boxes = [
+            (0, self.top, columns),
+            ((rows - self.bottom) * view.row, self.bottom, columns),
+            (inner, self.height, self.left),
+            (inner + behind * view.pixel, self.height, self.right),
+        ]
+        found: list[tuple[int, int, int, int]] = []
+        for start, height, width in boxes:
+            if view.pixel == channels:
+                found.append((start, width * channels, height, view.row))
+            elif height * width:
+                starts = [start + row * view.row for row in range(height)]
+                found += [(at, channels, width, view.pixel) for at in starts]
+        return found

@@ -1,0 +1,78 @@
+"""Emission of the loops of `Loops`. Imports tvm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from tvm import tirx
+
+from ...builder import Builder, Expr, i64
+from ..strided import RUN, Loops
+
+#: Emits a block: the element index of its start in every operand, and how many elements it has.
+Body = Callable[[list[Expr], int], None]
+
+
+def emit_loops(b: Builder, loops: Loops, step: int, body: Body) -> None:
+    """All tasks of a kernel: `body` for blocks of `step` elements along the last axis, or of one if it is scattered.
+
+    The last block of a longer run is moved back to end with it, so blocks may overlap: operands must not change.
+    """
+    with b.tasks() as task, ExitStack() as stack:
+        task, run = _split(b, task, loops.runs)
+        starts = _task_starts(b, loops, task)
+        for axis in range(loops.task_axes, len(loops.shape) - 1):
+            index = stack.enter_context(b.loop(0, loops.shape[axis]))
+            starts = [_moved(b, start, index, row[axis]) for start, row in zip(starts, loops.strides, strict=True)]
+        if loops.scalar:
+            step = 1
+        _run(b, loops, starts, run, step, body)
+
+
+def _split(b: Builder, task: Expr, parts: int) -> tuple[Expr, Expr]:
+    if parts == 1:
+        return task, i64(0)
+    return b.let(tirx.floordiv(task, i64(parts))), b.let(tirx.floormod(task, i64(parts)))
+
+
+def _task_starts(b: Builder, loops: Loops, task: Expr) -> list[Expr]:
+    starts: list[Expr] = [i64(0)] * len(loops.strides)
+    for axis in range(loops.task_axes):
+        behind = math.prod(loops.shape[axis + 1 : loops.task_axes])
+        index = task if behind == 1 else tirx.floordiv(task, i64(behind))
+        if axis:
+            index = tirx.floormod(index, i64(loops.shape[axis]))
+        index = b.let(index)
+        starts = [_moved(b, start, index, row[axis]) for start, row in zip(starts, loops.strides, strict=True)]
+    return starts
+
+
+def _moved(b: Builder, start: Expr, index: Expr, stride: int) -> Expr:
+    return b.let(start + index * stride) if stride else start
+
+
+def _run(b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int, body: Body) -> None:
+    """One run, or part number `run` of a long one; the last part takes what is left."""
+    count = loops.inner
+
+    def block(position: Expr, size: int) -> None:
+        body([_moved(b, start, position, s) for start, s in zip(starts, loops.inner_strides, strict=True)], size)
+
+    if count <= step:
+        block(i64(0), count)
+        return
+    blocks = -(-count // step)
+
+    def position(number: Expr) -> Expr:
+        return b.let(number * step if count % step == 0 else tirx.Min(number * step, i64(count - step)))
+
+    if loops.runs == 1:
+        with b.loop(0, blocks) as number:
+            block(position(number), step)
+        return
+    first = b.let(run * (RUN // step))
+    last = b.let(tirx.Select(run == loops.runs - 1, i64(blocks), first + RUN // step))
+    with b.loop(first, last) as number:
+        block(position(number), step)

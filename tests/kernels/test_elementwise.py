@@ -1,0 +1,146 @@
+"""Conversions and broadcast arithmetic beside their exact definitions, on every ISA level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from kernels.harness import Array, Case, run_kernels
+from kernels.levels import every_level
+from kernels.strided_cases import extent, gapped, strided
+from octavo.backends.tvm.isa import ISAS, Isa
+from octavo.backends.tvm.kernels.elementwise import BinarySpec
+from octavo.backends.tvm.kernels.strided import dense_strides
+from octavo.backends.tvm.kernels.unary import UnarySpec
+from octavo.ir.ops.integer import QAdd, QMul, QSub, Requantize, multiplier
+from octavo.ir.ops.quantize import Dequantize, Quantize
+from octavo.ir.types import DType, QuantParams, TensorType, per_tensor
+
+BINARY = {"add": QAdd, "sub": QSub, "mul": QMul}
+BINARIES = [
+    *(BinarySpec(op, (2, 7, 7, 24)) for op in ("add", "sub", "mul")),
+    BinarySpec("add", (1, 10007)),
+    BinarySpec("add", (1,)),
+    BinarySpec("mul", (1, 9, 5, 70), b_strides=(70, 0, 0, 1)),
+    BinarySpec("mul", (2, 33, 40), b_strides=(33, 1, 0), a_strides=gapped((2, 33, 40), 3)),
+    BinarySpec("add", (5, 70), b_strides=(0, 0), out_strides=(75, 1)),
+    BinarySpec("sub", (4, 6, 5), (1, 4, 24), (30, 1, 6)),
+    BinarySpec("add", (3, 90), out="f32"),
+    BinarySpec("mul", (3, 17), out="f32", b_strides=(1, 0)),
+]
+UNARIES = [
+    *(
+        UnarySpec(op, shape)
+        for op in ("quantize", "dequantize", "requantize", "clamp", "flip")
+        for shape in [(4500,), (3,)]
+    ),
+    *(
+        UnarySpec(op, (2, 5, 70), gapped((2, 5, 70), 6), gapped((2, 5, 70), 1))
+        for op in ("quantize", "dequantize", "requantize", "clamp", "flip")
+    ),
+    *(UnarySpec(op, (3, 4, 5), (20, 1, 4)) for op in ("quantize", "dequantize", "requantize", "clamp", "flip")),
+]
+
+
+def random_quant(rng: np.random.Generator) -> QuantParams:
+    return per_tensor(float(rng.uniform(0.005, 0.05)), int(rng.integers(-128, 128)))
+
+
+def _stored(logical: Array, isa: Isa) -> Array:
+    return (logical.astype("int64") + isa.act_offset).astype(isa.act_dtype)
+
+
+def _logical(stored: Array, isa: Isa) -> Array:
+    return (stored.astype("int64") - isa.act_offset).astype("int8")
+
+
+def _random(rng: np.random.Generator, isa: Isa, count: int) -> Array:
+    return rng.integers(isa.act_min, isa.act_max + 1, count).astype(isa.act_dtype)
+
+
+def _zero(quant: QuantParams, isa: Isa) -> Array:
+    return np.array(quant.zero_point[0] + isa.act_offset)
+
+
+def _bounds(rng: np.random.Generator, out: QuantParams) -> tuple[tuple[float, float] | None, dict[str, Array]]:
+    if rng.random() < 0.5:
+        return None, {}
+    low, high = sorted(int(v) for v in rng.integers(-128, 128, 2))
+    zero = out.zero_point[0]
+    return (low, high), {"lo": np.array(low - zero), "hi": np.array(high - zero)}
+
+
+def binary_case(spec: BinarySpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, Array]:
+    dense = dense_strides(spec.shape)
+    places = [strides or dense for strides in (spec.a_strides, spec.b_strides, spec.out_strides)]
+    a, b = (_random(rng, isa, extent(spec.shape, place)) for place in places[:2])
+    qa, qb, qo = (random_quant(rng) for _ in range(3))
+    if spec.op == "mul":
+        qo = per_tensor(qa.scale[0] * qb.scale[0] * 40, qo.zero_point[0])
+    target = qo if spec.out == "byte" else None
+    clamp, bounds = _bounds(rng, qo)
+    if spec.out == "f32":
+        clamp, bounds = (-0.25, 0.5), {"lo": np.array(-0.25, "float32"), "hi": np.array(0.5, "float32")}
+    arrays: dict[str, Any] = {"a_zero_point": _zero(qa, isa), "b_zero_point": _zero(qb, isa), **bounds}
+    if spec.op == "mul":
+        arrays["multiplier"] = multiplier([qa, qb], target)[0]
+    else:
+        arrays |= {"a_multiplier": multiplier([qa], target)[0], "b_multiplier": multiplier([qb], target)[0]}
+    if target is not None:
+        arrays["zero_point"] = _zero(target, isa)
+    out = np.full(extent(spec.shape, places[2]) + 5, 77, isa.act_dtype if target else "float32")
+    wanted = out.copy()
+    types = [TensorType(DType.I8, spec.shape, quant) for quant in (qa, qb)]
+    operands = [_logical(strided(flat, spec.shape, place), isa) for flat, place in zip((a, b), places, strict=False)]
+    exact = BINARY[spec.op](clamp, target).exact(types, *operands)
+    strided(wanted, spec.shape, places[2])[...] = _stored(exact, isa) if target else exact
+    return Case(spec, {"a": a, "b": b, "out": out, **spec.pack(isa, **arrays)}), wanted
+
+
+def unary_case(spec: UnarySpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, Array]:
+    dense = dense_strides(spec.shape)
+    source, target = spec.x_strides or dense, spec.out_strides or dense
+    x = _random(rng, isa, extent(spec.shape, source))
+    if spec.op == "quantize":
+        x = rng.normal(0, 3, x.size).astype("float32")
+        x[: min(5, x.size)] = [np.nan, np.inf, -np.inf, 1e30, -1e30][: x.size]
+    seen = strided(x, spec.shape, source)
+    qx, qo = random_quant(rng), random_quant(rng)
+    kind = TensorType(DType.I8, spec.shape, qx)
+    arrays: dict[str, Any] = {"x_zero_point": _zero(qx, isa), "zero_point": _zero(qo, isa)}
+    if spec.op == "quantize":
+        with np.errstate(over="ignore", invalid="ignore"):
+            exact = _stored(Quantize(DType.I8, qo).exact([], seen), isa)
+        arrays["scale"] = np.float32(qo.scale[0])
+    elif spec.op == "dequantize":
+        exact = Dequantize().exact([kind], _logical(seen, isa))
+        arrays["scale"] = np.float32(qx.scale[0])
+    elif spec.op == "requantize":
+        exact = _stored(Requantize(qo).exact([kind], _logical(seen, isa)), isa)
+        arrays["multiplier"] = multiplier([qx], qo)[0]
+    elif spec.op == "clamp":
+        low, high = isa.act_min + 30, isa.act_max - 70
+        exact, arrays = np.clip(seen, low, high), {"lo": np.array(low), "hi": np.array(high)}
+    else:
+        exact = (seen.view("uint8") ^ 0x80).view(seen.dtype)
+    out = np.full(extent(spec.shape, target) + 5, 77, exact.dtype)
+    wanted = out.copy()
+    strided(wanted, spec.shape, target)[...] = exact
+    return Case(spec, {"x": x, "out": out, **spec.pack(isa, **arrays)}), wanted
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_broadcast_arithmetic_equals_its_definition(level: str) -> None:
+    isa, rng = ISAS[level], np.random.default_rng(11)
+    cases, expected = zip(*[binary_case(spec, isa, rng) for spec in BINARIES], strict=True)
+    for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_conversions_equal_their_definition(level: str) -> None:
+    isa, rng = ISAS[level], np.random.default_rng(12)
+    cases, expected = zip(*[unary_case(spec, isa, rng) for spec in UNARIES], strict=True)
+    for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
