@@ -25,10 +25,10 @@ _TRIPLES = {X86_64: "x86_64-linux-gnu", AARCH64: "aarch64-linux-gnu"}
 
 #: The runtime decides what the CPU can do, so it must itself run on any CPU of the architecture. Outlined atomics
 #: would leave calls into libgcc in the relocatable object.
-_BASELINE = {X86_64: ("-march=x86-64", "-mtune=generic"), AARCH64: ("-march=armv8-a", "-mno-outline-atomics")}
+_BASELINE = {X86_64: ("-march=x86-64",), AARCH64: ("-march=armv8-a", "-mno-outline-atomics")}
 
 _WARNINGS = ("-Wall", "-Wextra", "-Werror")
-_COMPILE = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", *_WARNINGS)
+_COMPILE = ("-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", *_WARNINGS)
 _LINK = ("-Wl,-z,defs", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--build-id=none", "-s")
 _LIBRARIES = ("-lm", "-ldl", "-pthread")
 
@@ -39,6 +39,11 @@ class Toolchain:
 
     architecture: str
     command: tuple[str, ...]
+
+    def baseline_flags(self) -> tuple[str, ...]:
+        """Options for the oldest CPU of the architecture. Zig names CPUs its own way, and defaults to that one."""
+        zig = any(Path(word).name in ("zig", "ziglang") for word in self.command)
+        return () if zig else _BASELINE[self.architecture]
 
     def run(self, *arguments: str | Path, folder: Path | None = None) -> None:
         """Runs the compiler in ``folder``.
@@ -80,7 +85,7 @@ def find_toolchain(architecture: str) -> Toolchain:
 
 def compile_unit(toolchain: Toolchain, source: Path, output: Path) -> None:
     """Compiles one C file for the oldest CPU of the architecture. Headers stand beside it."""
-    flags = (*_COMPILE, *_BASELINE[toolchain.architecture])
+    flags = (*_COMPILE, *toolchain.baseline_flags())
     toolchain.run(*flags, "-c", source.name, "-o", output.absolute(), folder=source.parent)
 
 

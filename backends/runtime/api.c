@@ -176,7 +176,7 @@ static int32_t default_threads(void) {
 
 static int fill_context(octavo_bundle_context *context, const octavo_bundle_options *options) {
   struct machine machine;
-  examine(&machine);
+  examine(&machine, wants_tiles(LEVELS, LEVEL_COUNT, options->level));
   int unchecked = options->flags & OCTAVO_BUNDLE_UNCHECKED_LEVEL;
   int status = choose_level(&machine, LEVELS, LEVEL_COUNT, options->level, unchecked, &context->level);
   if (status) return status;

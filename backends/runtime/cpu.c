@@ -42,10 +42,11 @@ static uint32_t read_xcr0(void) {
   return low;
 }
 
-/* arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): the kernel grants tile data to the whole process. */
+/* arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): the kernel grants tile data to the whole process, and from then on
+ * wants larger signal stacks of it; so this is asked only for a level that uses tiles. */
 static int ask_for_tiles(void) { return syscall(158, 0x1023, 18) == 0; }
 
-static void examine(struct machine *machine) {
+static void examine(struct machine *machine, int tiles_wanted) {
   unsigned a, b, c, d;
   memset(machine, 0, sizeof *machine);
   if (!__get_cpuid(1, &a, &b, &c, &d)) return;
@@ -56,7 +57,7 @@ static void examine(struct machine *machine) {
     machine->words[LEAF7_EBX] = b;
     machine->words[LEAF7_ECX] = c;
     machine->words[LEAF7_EDX] = d;
-    if (d >> 24 & 1) machine->tiles_permitted = ask_for_tiles();
+    if (tiles_wanted && d >> 24 & 1) machine->tiles_permitted = ask_for_tiles();
     if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
       machine->words[LEAF7_1_EAX] = a;
       machine->words[LEAF7_1_EDX] = d;
@@ -65,12 +66,23 @@ static void examine(struct machine *machine) {
   if (__get_cpuid(0x80000001u, &a, &b, &c, &d)) machine->words[EXTENDED1_ECX] = c;
 }
 #else
-static void examine(struct machine *machine) {
+static void examine(struct machine *machine, int tiles_wanted) {
+  (void)tiles_wanted;
   memset(machine, 0, sizeof *machine);
   machine->words[HWCAP] = getauxval(AT_HWCAP);
   machine->words[HWCAP2] = getauxval(AT_HWCAP2);
 }
 #endif
+
+/* Whether a level that may be chosen uses AMX tiles. */
+static int wants_tiles(const struct level *levels, int32_t count, const char *wanted) {
+  for (int32_t i = 0; i < count; i++) {
+    if (wanted && strcmp(levels[i].name, wanted)) continue;
+    for (int32_t j = 0; j < levels[i].feature_count; j++)
+      if (levels[i].features[j].state & XCR0_TILE_DATA) return 1;
+  }
+  return 0;
+}
 
 static const struct level *find_level(const struct level *levels, int32_t count, const char *name) {
   for (int32_t i = 0; i < count; i++)

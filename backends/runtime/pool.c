@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPIN_NANOSECONDS = 200000, PAUSES_PER_LOOK = 32, PIECE_BITS = 16 };
+enum { SPIN_NANOSECONDS = 200000, PATIENCE_NANOSECONDS = 100000, PAUSES_PER_LOOK = 32, PIECE_BITS = 16 };
 
 struct job {
   octavo_bundle_body body;
@@ -177,8 +177,12 @@ static void run_on_pool(struct pool *pool, int32_t pieces, octavo_bundle_body bo
   atomic_store_explicit(&pool->pending, pieces - 1, memory_order_relaxed);
   announce(pool, pieces);
   body(state, 0, 1);
-  for (int i = 0; atomic_load_explicit(&pool->pending, memory_order_acquire); i++) {
-    if (i < 100000) pause_cpu();
-    else sched_yield(); /* more threads than CPUs: the worker may be waiting for ours */
+  uint64_t limit = 0;
+  for (int i = 1; atomic_load_explicit(&pool->pending, memory_order_acquire); i++) {
+    pause_cpu();
+    if (i % PAUSES_PER_LOOK) continue;
+    uint64_t now = nanoseconds_now();
+    if (!limit) limit = now + PATIENCE_NANOSECONDS;
+    if (now > limit) sched_yield(); /* more threads than CPUs: the worker may be waiting for ours */
   }
 }
