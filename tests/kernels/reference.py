@@ -20,7 +20,7 @@ def finish(isa: Isa, epilogue: Epilogue, acc: Array, arrays: Mapping[str, Array]
     wrapped = (acc & 0xFFFFFFFF).astype("uint32").view("int32")
     if epilogue.out == "i32":
         return wrapped
-    t = wrapped.astype("float32") * arrays["multiplier"]
+    t: Array = wrapped.astype("float32") * arrays["multiplier"]
     if epilogue.out == "f32":
         return t
     zero_point = int(arrays["zero_point"])

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..isa import Isa
-from .base import Arg, Array, KernelSpec, StridedView, round_up
+from .base import Arg, Array, KernelSpec, StridedView
 from .epilogue import Epilogue
 from .packing import pack_weights
-from .tiling import Dot, Runs, Tile, choose_tile, dot_of
+from .tiling import Dot, Runs, Tile, choose_tile, dot_of, run_of
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
@@ -185,11 +185,7 @@ def _runs(spec: ConvSpec, dot: Dot) -> Runs:
     rows = spec.kernel_h
     if merged and spec.dilation_h == 1 and spec.input.row == length:
         rows, length = 1, rows * length
-    padded, chunk = round_up(length, dot.unit), dot.step
-    if dot.kind == "amx":
-        chunk = round_up(-(-length // -(-length // 64)), 4)
-        padded = round_up(length, chunk)
-    return Runs(rows, columns, length, padded, chunk)
+    return run_of(length, dot, rows, columns)
 
 
 def _lines(spec: ConvSpec) -> tuple[Line, Line, Line]:

@@ -108,16 +108,35 @@ def choose_tile(isa: Isa, length: int, pixels_per_unit: int, outer: int, vectors
     """The cheapest register tile for `outer` runs of `length` units and `vectors` channel vectors, and its cost."""
     best = (Tile(1, 1), float("inf"))
     for per_tile in range(1, min(vectors, 12) + 1):
-        blocks = -(-vectors // per_tile)
-        for units in range(1, min(length, 32) + 1):
-            pixels = units * pixels_per_unit
-            if not fits(isa, pixels, per_tile):
-                continue
-            whole, tail = divmod(length, units)
-            cost = whole * step_cost(isa, pixels, per_tile)
-            if tail:
-                cost += step_cost(isa, tail * pixels_per_unit, per_tile) + 1.0
-            cost *= outer * blocks
-            if cost < best[1] * 0.999:
-                best = (Tile(units, per_tile), cost)
+        found = best_units(isa, length, pixels_per_unit, outer, vectors, per_tile)
+        if found[1] < best[1] * 0.999:
+            best = found
     return best
+
+
+def best_units(
+    isa: Isa, length: int, pixels_per_unit: int, outer: int, vectors: int, per_tile: int
+) -> tuple[Tile, float]:
+    """`choose_tile` for tiles of `per_tile` vectors."""
+    best = (Tile(1, per_tile), float("inf"))
+    for units in range(1, min(length, 32) + 1):
+        pixels = units * pixels_per_unit
+        if not fits(isa, pixels, per_tile):
+            continue
+        whole, tail = divmod(length, units)
+        cost = whole * step_cost(isa, pixels, per_tile)
+        if tail:
+            cost += step_cost(isa, tail * pixels_per_unit, per_tile) + 1.0
+        cost *= outer * -(-vectors // per_tile)
+        if cost < best[1] * 0.999:
+            best = (Tile(units, per_tile), cost)
+    return best
+
+
+def run_of(length: int, dot: Dot, rows: int = 1, columns: int = 1) -> Runs:
+    """K as `rows` x `columns` runs of `length` bytes, padded for an instruction; AMX tiles share K evenly."""
+    padded, chunk = round_up(length, dot.unit), dot.step
+    if dot.kind == "amx":
+        chunk = round_up(-(-length // -(-length // 64)), 4)
+        padded = round_up(length, chunk)
+    return Runs(rows, columns, length, padded, chunk)

@@ -46,6 +46,9 @@ class Dots(ABC):
     def begin(self) -> None:  # noqa: B027 - most instructions need no preparation
         """Emitted once at the start of the kernel."""
 
+    def share(self, other: Dots) -> None:  # noqa: B027
+        """Use what `begin` of another instance in the same kernel prepared, instead of an own `begin`."""
+
     def end(self) -> None:  # noqa: B027
         """Emitted once before the kernel returns."""
 
@@ -271,6 +274,10 @@ class AmxDots(Dots):
             b.store(config, at, const(value, "uint8"))
         b.call("llvm.x86.ldtilecfg", config.address(0))
         self.result = b.registers(AMX_ROWS * self.tiles * self.width, "int32", "result")
+
+    def share(self, other: Dots) -> None:
+        assert isinstance(other, AmxDots)
+        self.result = other.result
 
     def end(self) -> None:
         self.b.call("llvm.x86.tilerelease")
