@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,8 @@ class Resize(Op):
     ``size`` is the output shape; ``scale`` and ``offset`` map output indices to input coordinates per axis, so that
     every coordinate convention of ONNX and torch is data. ``mode``: ``nearest`` (with ``rounding`` floor, ceil,
     round_prefer_floor or round_prefer_ceil), ``linear`` or ``cubic`` (with ``cubic_a``). Coordinates are clamped to
-    the edge.
+    the edge. ``antialias`` widens the filter when shrinking; ``exclude_outside`` gives elements beyond the edge no
+    weight; ``extrapolation`` is the value of outputs whose coordinate lies outside.
     """
 
     size: tuple[int, ...]
@@ -30,6 +32,9 @@ class Resize(Op):
     mode: str = "nearest"
     rounding: str = "round_prefer_floor"
     cubic_a: float = -0.75
+    antialias: bool = False
+    exclude_outside: bool = False
+    extrapolation: float | None = None
 
     name: ClassVar[str] = "resize"
     operands: ClassVar[tuple[str, ...]] = ("x",)
@@ -45,29 +50,48 @@ class Resize(Op):
         return (TensorType(x.dtype, self.size, x.quant if self.mode == "nearest" else None),)
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
+        sizes = x.shape
+        wide = x if x.is_floating_point() or self.mode == "nearest" else x.to(torch.float64)
         for axis in range(x.ndim):
             if not self._identity(axis, x.shape[axis]):
-                x = self._resample(x, axis)
-        return x
+                wide = self._resample(wide, axis)
+        y = wide if wide.dtype is x.dtype else wide.round().to(x.dtype)
+        return y if self.extrapolation is None else self._extrapolate(y, sizes)
+
+    def _extrapolate(self, y: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+        for axis, size in enumerate(sizes):
+            coordinate = self._coordinates(axis)
+            outside = torch.from_numpy((coordinate < 0) | (coordinate > size - 1))
+            shape = [1] * y.ndim
+            shape[axis] = -1
+            y = torch.where(outside.reshape(shape), torch.as_tensor(self.extrapolation, dtype=y.dtype), y)
+        return y
+
+    def _coordinates(self, axis: int) -> np.ndarray:
+        return self.scale[axis] * np.arange(self.size[axis], dtype=np.float64) + self.offset[axis]
 
     def _identity(self, axis: int, size: int) -> bool:
         return self.size[axis] == size and self.scale[axis] == 1.0 and self.offset[axis] == 0.0
 
     def taps(self, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices (i64) and weights (f64), both (outputs, taps), of the input elements that each output mixes."""
-        coordinate = self.scale[axis] * np.arange(self.size[axis], dtype=np.float64) + self.offset[axis]
+        coordinate = self._coordinates(axis)
         if self.mode == "nearest":
             index = _round(coordinate, self.rounding)[:, None]
-            weight = np.ones_like(index, np.float64)
-        elif self.mode == "linear":
+            return np.clip(index, 0, size - 1).astype(np.int64), np.ones_like(index, np.float64)
+        if self.mode == "linear" and not self.exclude_outside:
             coordinate = np.clip(coordinate, 0, size - 1)
-            low = np.floor(coordinate)
-            index = np.stack([low, low + 1], 1)
-            weight = np.stack([1 - (coordinate - low), coordinate - low], 1)
-        else:
-            low = np.floor(coordinate)
-            index = low[:, None] + np.arange(-1, 3)
-            weight = _cubic(coordinate[:, None] - index, self.cubic_a)
+        reach = 1 if self.mode == "linear" else 2
+        shrink = min(1.0 / self.scale[axis], 1.0) if self.antialias and self.scale[axis] else 1.0
+        first = int(np.floor(-reach / shrink)) + 1
+        low = np.ceil(coordinate) - 1 if self.antialias else np.floor(coordinate)
+        index = low[:, None] + np.arange(first, 2 - first)
+        distance = (coordinate[:, None] - index) * shrink
+        weight = np.clip(1 - np.abs(distance), 0, 1) if reach == 1 else _cubic(distance, self.cubic_a)
+        if self.exclude_outside:
+            weight = np.where((index < 0) | (index >= size), 0.0, weight)
+        if self.exclude_outside or self.antialias:
+            weight = weight / weight.sum(1, keepdims=True)
         return np.clip(index, 0, size - 1).astype(np.int64), weight
 
     def _resample(self, x: torch.Tensor, axis: int) -> torch.Tensor:

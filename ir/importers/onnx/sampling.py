@@ -1,0 +1,1 @@
+"""Reading images at computed coordinates."""
