@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ class Bundle:
         self.manifest = manifest
         self.level = context.level
         self.threads = context.threads
+        _BUNDLES.add(self)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -87,13 +89,17 @@ class Bundle:
         Raises:
             InputError: wrong names, dtypes or shapes.
         """
-        results, _ = self._execute(inputs, profile=False)
-        return results
+        plan, sources, targets = self._buffers(inputs)
+        self._run(plan, sources, targets)
+        return {spec.name: array for spec, array in zip(self.outputs, targets, strict=True)}
 
     def profile(self, inputs: Inputs) -> list[StepTime]:
         """Runs once and returns the time of each step."""
-        _, times = self._execute(inputs, profile=True)
-        return times
+        plan, sources, targets = self._buffers(inputs)
+        labels = self._context.labels(plan)
+        times = np.zeros(len(labels) + 1, np.uint64)
+        self._run(plan, sources, targets, _address(times))
+        return [StepTime(label, int(time)) for label, time in zip(labels, times, strict=False)]
 
     def verify(self) -> None:
         """Reads every file of the bundle and compares its digest with the manifest's.
@@ -134,22 +140,20 @@ class Bundle:
     def __repr__(self) -> str:
         return f"<octavo bundle {self.manifest.name!r}, level {self.level}, {self.threads} threads>"
 
-    def _execute(self, inputs: Inputs, *, profile: bool) -> tuple[dict[str, Array], list[StepTime]]:
+    def _buffers(self, inputs: Inputs) -> tuple[int, list[Array], list[Array]]:
+        """The plan for these inputs, arrays that its kernels can read, and arrays for the outputs."""
         named = _name_inputs(inputs, self.inputs)
         plan = _choose_plan(named, self.manifest.signatures)
         signature = self.manifest.signatures[plan]
         sources = [_prepare(named[spec.name], spec) for spec in signature.inputs]
-        targets = [_aligned(spec) for spec in signature.outputs]
+        return plan, sources, [_aligned(spec) for spec in signature.outputs]
+
+    def _run(self, plan: int, sources: list[Array], targets: list[Array], clock: int | None = None) -> None:
         self._begin()
         try:
-            labels = self._context.labels(plan) if profile else []
-            times = np.zeros(max(len(labels), 1), np.uint64)
-            clock = times.ctypes.data if profile else None
-            self._context.run(plan, [a.ctypes.data for a in sources], [a.ctypes.data for a in targets], clock)
+            self._context.run(plan, list(map(_address, sources)), list(map(_address, targets)), clock)
         finally:
             self._end()
-        results = {spec.name: array for spec, array in zip(signature.outputs, targets, strict=True)}
-        return results, [StepTime(label, int(time)) for label, time in zip(labels, times, strict=False)]
 
     def _begin(self) -> None:
         with self._lock:
@@ -160,6 +164,22 @@ class Bundle:
     def _end(self) -> None:
         with self._lock:
             self._running -= 1
+
+    def _after_fork(self) -> None:
+        """In the child no other thread runs, and none gives back a lock that it held."""
+        self._lock = threading.Lock()
+        self._running = 0
+
+
+_BUNDLES: weakref.WeakSet[Bundle] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for bundle in list(_BUNDLES):
+        bundle._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def load(
@@ -279,15 +299,20 @@ def _choose_plan(inputs: Mapping[str, Array], signatures: tuple[Signature, ...])
     raise InputError(f"no plan for the input shapes {shapes}", expected=known)
 
 
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def _aligned(spec: TensorSpec) -> Array:
     octets = np.empty(spec.bytes + spec.alignment - 1, np.uint8)
-    start = -octets.ctypes.data % spec.alignment
+    start = -_address(octets) % spec.alignment
     return octets[start : start + spec.bytes].view(spec.dtype).reshape(spec.shape)
 
 
 def _prepare(array: Array, spec: TensorSpec) -> Array:
     """The array itself when kernels can read it in place, or an aligned row-major copy."""
-    if array.flags.c_contiguous and array.dtype.isnative and array.ctypes.data % spec.alignment == 0:
+    if array.flags.c_contiguous and array.dtype.isnative and _address(array) % spec.alignment == 0:
         return array
     copy = _aligned(spec)
     copy[...] = array

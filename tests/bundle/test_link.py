@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bundle.programs import build_driver, require_arm
+from bundle.toys import Toy
 from octavo.backends.bundle import link
 from octavo.backends.bundle.elf import machine_of, read_elf
-from octavo.backends.bundle.link import find_toolchain, host_architecture
+from octavo.backends.bundle.link import Toolchain, find_toolchain, host_architecture
+from octavo.backends.bundle.writer import write_bundle
 from octavo.ir.errors import ToolchainError
 
 
@@ -53,6 +57,19 @@ def test_compiler_for_another_machine_is_not_taken(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(f"OCTAVO_CC_{other.upper()}", " ".join(find_toolchain(host_architecture()).command))
     with pytest.raises(ToolchainError, match="does not work"):
         find_toolchain(other)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_zig(architecture: str, tmp_path: Path) -> None:
+    if architecture == "aarch64":
+        require_arm()
+    (zig,) = [Toolchain(architecture, words) for words in link._candidates(architecture) if "ziglang" in words]
+    toy = Toy(architecture=architecture)
+    write_bundle(tmp_path / "toy.octavo", toy.contents(tmp_path), toolchain=zig)
+    driver = build_driver(toy, tmp_path / "toy.octavo", tmp_path, find_toolchain(architecture))
+    for mode in ("plain", "threads", "guards"):
+        driver.check(mode)
 
 
 def test_compiler_messages_are_shown(tmp_path: Path) -> None:
