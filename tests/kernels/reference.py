@@ -32,10 +32,11 @@ def finish(isa: Isa, epilogue: Epilogue, acc: Array, arrays: Mapping[str, Array]
     y = np.rint(np.clip(t, np.float32(low), np.float32(high))).astype("int64") + zero_point
     if epilogue.table:
         y = arrays["table"].astype("int64")[y - isa.act_offset + 128] + isa.act_offset
-    return y.astype(isa.act_dtype)
+    stored: Array = y.astype(isa.act_dtype)
+    return stored
 
 
-def view(flat: Array, place: StridedView, shape: tuple[int, int, int, int]) -> Array:
+def view(flat: Array, place: StridedView, shape: tuple[int, ...]) -> Array:
     """The NHWC tensor of `shape` that a strided view describes, sharing memory with `flat`."""
     size = flat.itemsize
     strides = (place.batch * size, place.row * size, place.pixel * size, size)
