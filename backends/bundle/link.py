@@ -33,6 +33,11 @@ _LINK = ("-Wl,-z,defs", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl
 _LIBRARIES = ("-lm", "-ldl", "-pthread")
 
 
+#: TVM puts these unused conversions into every object, in a section of their own; no bundle keeps them.
+_HELPERS = frozenset({"__truncsfhf2", "__extendhfsf2"})
+_HELPER_SECTION = ".text.tvm.fp16.conv"
+
+
 @dataclass(frozen=True)
 class Toolchain:
     """A C compiler driver that builds for ``architecture``, as the words that start it."""
@@ -102,7 +107,12 @@ def link_library(toolchain: Toolchain, prefix: str, objects: Sequence[Path], out
 
 def link_relocatable(toolchain: Toolchain, objects: Sequence[Path], output: Path) -> None:
     """Joins the objects into one that a program can link directly."""
-    toolchain.run("-r", "-nostdlib", "-Wl,-S", "-o", output, *objects)
+    script = output.with_suffix(".discard")
+    script.write_text(f"SECTIONS {{ /DISCARD/ : {{ *({_HELPER_SECTION}) *(.debug*) }} }}\n", encoding="utf-8")
+    try:
+        toolchain.run("-r", "-nostdlib", "-Wl,-S", f"-Wl,-T,{script}", "-o", output, *objects)
+    finally:
+        script.unlink()
 
 
 def check_objects(architecture: str, prefix: str, objects: Sequence[Path]) -> None:
@@ -118,7 +128,11 @@ def check_objects(architecture: str, prefix: str, objects: Sequence[Path]) -> No
             raise ToolchainError("a kernel object cannot be read", where=str(error)) from error
         if found.machine != architecture:
             raise ToolchainError(f"a kernel object is for {found.machine}, not {architecture}", where=str(path))
-        strangers = [s.name for s in found.static if s.defined and not s.name.startswith(prefix + "_")]
+        strangers = [
+            s.name
+            for s in found.static
+            if s.defined and not s.name.startswith(prefix + "_") and s.name not in _HELPERS
+        ]
         if strangers:
             raise ToolchainError(
                 f"a kernel object defines symbols that do not begin with {prefix}_: {', '.join(strangers[:5])}",

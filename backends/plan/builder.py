@@ -85,6 +85,10 @@ class PlanBuilder:
             self._views[value] = self.constant(value.op.data.numpy(), value.type)
         return self._views[value]
 
+    def has_view(self, value: Value) -> bool:
+        """Whether the value lies somewhere already."""
+        return value in self._views
+
     def constant(self, array: Array, type: TensorType) -> View:
         """A constant in the weights, in the stored domain when it is a quantized activation."""
         dtype = dtype_of(type)

@@ -1,0 +1,46 @@
+"""quantize and dequantize: the edges of the integer network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ....ir.graph import Node
+from ....ir.ops.quantize import Dequantize, Quantize
+from ....ir.ops.integer import quant_of
+from ....ir.types import DType
+from ...plan.builder import PlanBuilder, channels_last_order
+from ..kernels.unary import UnarySpec
+from .elementwise import unary
+from .registry import lowers
+from .weighted import rounding_constants
+
+IMAGE_RANK = 4
+
+
+@lowers(Quantize)
+def lower_quantize(site: PlanBuilder, node: Node) -> None:
+    """Images become channels-last on the way, which is what most of their readers want."""
+    op, x = node.op, site.view(node.inputs[0])
+    assert isinstance(op, Quantize)
+    if op.dtype is not DType.I8 or op.quant.axis is not None:
+        site.refuse(node, "only per-tensor int8 activations have kernels")
+        return
+    order = channels_last_order(x.rank) if x.rank == IMAGE_RANK else x.order()
+    out = site.allocate(node.output, order)
+    constants = {"scale": np.float32(op.quant.scale[0]), **rounding_constants(site, op.quant)}
+    spec = UnarySpec("quantize", out.shape, x.strides, out.strides)
+    site.call(spec, node.where, {"x": x, "out": out}, constants)
+
+
+@lowers(Dequantize)
+def lower_dequantize(site: PlanBuilder, node: Node) -> None:
+    """A quantized activation as float32."""
+    quant = quant_of(node.inputs[0].type)
+    if node.inputs[0].type.dtype is not DType.I8 or quant.axis is not None:
+        site.refuse(node, "only per-tensor int8 activations have kernels")
+        return
+    constants = {
+        "x_zero_point": np.int32(site.stored(quant.zero_point[0])),
+        "scale": np.float32(quant.scale[0]),
+    }
+    unary(site, node, "dequantize", constants)
