@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kernels.harness import Array, Case, run_kernels
 from kernels.levels import every_level
+from kernels.quantized import logical, random_quant, random_stored, stored, zero_of
 from kernels.strided_cases import extent, gapped, strided
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.elementwise import BinarySpec
@@ -17,7 +18,7 @@ from octavo.ir.ops.integer import QAdd, QMul, QSub, Requantize, multiplier
 from octavo.ir.ops.quantize import Dequantize, Quantize
 from octavo.ir.types import DType, QuantParams, TensorType, per_tensor
 
-BINARY = {"add": QAdd, "sub": QSub, "mul": QMul}
+BINARY: dict[str, type[QAdd | QSub | QMul]] = {"add": QAdd, "sub": QSub, "mul": QMul}
 BINARIES = [
     *(BinarySpec(op, (2, 7, 7, 24)) for op in ("add", "sub", "mul")),
     BinarySpec("add", (1, 10007)),
@@ -43,26 +44,6 @@ UNARIES = [
 ]
 
 
-def random_quant(rng: np.random.Generator) -> QuantParams:
-    return per_tensor(float(rng.uniform(0.005, 0.05)), int(rng.integers(-128, 128)))
-
-
-def _stored(logical: Array, isa: Isa) -> Array:
-    return (logical.astype("int64") + isa.act_offset).astype(isa.act_dtype)
-
-
-def _logical(stored: Array, isa: Isa) -> Array:
-    return (stored.astype("int64") - isa.act_offset).astype("int8")
-
-
-def _random(rng: np.random.Generator, isa: Isa, count: int) -> Array:
-    return rng.integers(isa.act_min, isa.act_max + 1, count).astype(isa.act_dtype)
-
-
-def _zero(quant: QuantParams, isa: Isa) -> Array:
-    return np.array(quant.zero_point[0] + isa.act_offset)
-
-
 def _bounds(rng: np.random.Generator, out: QuantParams) -> tuple[tuple[float, float] | None, dict[str, Array]]:
     if rng.random() < 0.5:
         return None, {}
@@ -74,7 +55,7 @@ def _bounds(rng: np.random.Generator, out: QuantParams) -> tuple[tuple[float, fl
 def binary_case(spec: BinarySpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, Array]:
     dense = dense_strides(spec.shape)
     places = [strides or dense for strides in (spec.a_strides, spec.b_strides, spec.out_strides)]
-    a, b = (_random(rng, isa, extent(spec.shape, place)) for place in places[:2])
+    a, b = (random_stored(rng, isa, extent(spec.shape, place)) for place in places[:2])
     qa, qb, qo = (random_quant(rng) for _ in range(3))
     if spec.op == "mul":
         qo = per_tensor(qa.scale[0] * qb.scale[0] * 40, qo.zero_point[0])
@@ -82,42 +63,42 @@ def binary_case(spec: BinarySpec, isa: Isa, rng: np.random.Generator) -> tuple[C
     clamp, bounds = _bounds(rng, qo)
     if spec.out == "f32":
         clamp, bounds = (-0.25, 0.5), {"lo": np.array(-0.25, "float32"), "hi": np.array(0.5, "float32")}
-    arrays: dict[str, Any] = {"a_zero_point": _zero(qa, isa), "b_zero_point": _zero(qb, isa), **bounds}
+    arrays: dict[str, Any] = {"a_zero_point": zero_of(qa, isa), "b_zero_point": zero_of(qb, isa), **bounds}
     if spec.op == "mul":
         arrays["multiplier"] = multiplier([qa, qb], target)[0]
     else:
         arrays |= {"a_multiplier": multiplier([qa], target)[0], "b_multiplier": multiplier([qb], target)[0]}
     if target is not None:
-        arrays["zero_point"] = _zero(target, isa)
+        arrays["zero_point"] = zero_of(target, isa)
     out = np.full(extent(spec.shape, places[2]) + 5, 77, isa.act_dtype if target else "float32")
     wanted = out.copy()
     types = [TensorType(DType.I8, spec.shape, quant) for quant in (qa, qb)]
-    operands = [_logical(strided(flat, spec.shape, place), isa) for flat, place in zip((a, b), places, strict=False)]
-    exact = BINARY[spec.op](clamp, target).exact(types, *operands)
-    strided(wanted, spec.shape, places[2])[...] = _stored(exact, isa) if target else exact
+    operands = [logical(strided(flat, spec.shape, place), isa) for flat, place in zip((a, b), places, strict=False)]
+    exact: Array = BINARY[spec.op](clamp, target).exact(types, *operands)
+    strided(wanted, spec.shape, places[2])[...] = stored(exact, isa) if target else exact
     return Case(spec, {"a": a, "b": b, "out": out, **spec.pack(isa, **arrays)}), wanted
 
 
 def unary_case(spec: UnarySpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, Array]:
     dense = dense_strides(spec.shape)
     source, target = spec.x_strides or dense, spec.out_strides or dense
-    x = _random(rng, isa, extent(spec.shape, source))
+    x = random_stored(rng, isa, extent(spec.shape, source))
     if spec.op == "quantize":
         x = rng.normal(0, 3, x.size).astype("float32")
         x[: min(5, x.size)] = [np.nan, np.inf, -np.inf, 1e30, -1e30][: x.size]
     seen = strided(x, spec.shape, source)
     qx, qo = random_quant(rng), random_quant(rng)
     kind = TensorType(DType.I8, spec.shape, qx)
-    arrays: dict[str, Any] = {"x_zero_point": _zero(qx, isa), "zero_point": _zero(qo, isa)}
+    arrays: dict[str, Any] = {"x_zero_point": zero_of(qx, isa), "zero_point": zero_of(qo, isa)}
     if spec.op == "quantize":
         with np.errstate(over="ignore", invalid="ignore"):
-            exact = _stored(Quantize(DType.I8, qo).exact([], seen), isa)
+            exact = stored(Quantize(DType.I8, qo).exact([], seen), isa)
         arrays["scale"] = np.float32(qo.scale[0])
     elif spec.op == "dequantize":
-        exact = Dequantize().exact([kind], _logical(seen, isa))
+        exact = Dequantize().exact([kind], logical(seen, isa))
         arrays["scale"] = np.float32(qx.scale[0])
     elif spec.op == "requantize":
-        exact = _stored(Requantize(qo).exact([kind], _logical(seen, isa)), isa)
+        exact = stored(Requantize(qo).exact([kind], logical(seen, isa)), isa)
         arrays["multiplier"] = multiplier([qx], qo)[0]
     elif spec.op == "clamp":
         low, high = isa.act_min + 30, isa.act_max - 70

@@ -16,7 +16,7 @@ VALUE_BYTES = 64
 
 @dataclass(frozen=True)
 class BorderSpec(KernelSpec):
-    """The border around `height` x `width` pixels of `channels` elements, inside the padded image that `image` describes.
+    """The border around `height` x `width` pixels of `channels` elements, inside the padded image `image`.
 
     `image` starts at the first pixel of the padded image, which is ``top + height + bottom`` rows of
     ``left + width + right`` pixels. One task is one image. `pack` takes value: a stored byte, or a float32.

@@ -26,7 +26,7 @@ class CopySpec(KernelSpec):
 
     @staticmethod
     def permuted(element: int, shape: tuple[int, ...], order: tuple[int, ...]) -> CopySpec:
-        """The transposition of a contiguous tensor of `shape`: axis i of the contiguous output is axis order[i] of x."""
+        """Transpose a contiguous tensor of `shape`: axis i of the contiguous output is axis order[i] of x."""
         strides = dense_strides(shape)
         return CopySpec(element, tuple(shape[axis] for axis in order), tuple(strides[axis] for axis in order))
 

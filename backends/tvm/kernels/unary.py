@@ -57,7 +57,7 @@ class UnarySpec(KernelSpec):
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         if self.op == "flip":
             return {}
-        zero = np.int32(0)
+        zero = np.array(0)
         bounds = {"zero_point": zero} if self.op in ("clamp", "dequantize") else {}
         words = np.zeros(UNARY_WORDS, "int32")
         words[:PARAM_WORDS] = pack_params(isa, {**arrays, **bounds})

@@ -62,7 +62,7 @@ def _tile_start(b: Builder, number: Expr, tile: int, count: int) -> Expr:
 
 
 def transposed(b: Builder, rows: list[Expr], dtype: str) -> list[Expr]:
-    """The columns of a square of n rows of n elements, 16 bytes each: log2 n rounds of interleaving row i with i + n/2."""
+    """The columns of a square of n rows of 16 bytes, by log2 n rounds of interleaving row i with row i + n/2."""
     count = len(rows)
     for _ in range(count.bit_length() - 1):
         pairs = [unpack(rows[at], rows[at + count // 2], dtype) for at in range(count // 2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tvm import tirx
 
@@ -10,6 +11,24 @@ from ...builder import Buffer, Builder, Expr, Index, reinterpret
 from ...isa.vector import ByteRange, VectorOps, store_part
 from .. import epilogue as words
 from ..epilogue import Epilogue
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A vector of results and where its first `count` lanes go."""
+
+    value: Expr
+    place: Index
+    offset: int
+    count: int
+
+    @property
+    def index(self) -> Expr:
+        return self.place + self.offset
+
+    def follows(self, other: _Piece, lanes: int) -> bool:
+        """Whether it continues where a whole vector of the same pixel ended."""
+        return self.place is other.place and self.offset == other.offset + lanes
 
 
 class EpilogueEmitter:
@@ -24,11 +43,6 @@ class EpilogueEmitter:
     def _float(self, position: int) -> Expr:
         return self.ops.splat(reinterpret("float32", self.buffers["params"][position]))
 
-    def _range(self) -> ByteRange:
-        params = self.buffers["params"]
-        high = reinterpret("float32", params[words.HI])
-        return ByteRange(high, params[words.ZERO_POINT], params[words.BYTE_LO], params[words.BYTE_HI])
-
     def scale(self, channel: Index, count: int) -> list[Expr]:
         """The multiplier vectors of `count` channels; load them once per channel block."""
         if self.spec.out == "i32":
@@ -40,31 +54,66 @@ class EpilogueEmitter:
 
         `acc` already contains the bias; `residual` is the element index into ``residual``.
         """
-        b, ops, out = self.b, self.ops, self.buffers["out"]
-        if self.spec.out == "i32":
-            ops.store_words(b, out, index, acc, count)
+        self.store_pixels([acc], scale, [(index, residual)], count)
+
+    def store_pixels(
+        self,
+        acc: Sequence[Sequence[Expr]],
+        scale: Sequence[Expr],
+        places: Sequence[tuple[Index, Index]],
+        count: int,
+    ) -> None:
+        """Finish the same `count` channels of several pixels; `places` are their indices into ``out`` and ``residual``."""
+        if self.spec.out == "byte":
+            results = [self._scaled(values, scale, at[1], count) for values, at in zip(acc, places, strict=True)]
+            self._store_bytes(results, [at[0] for at in places], count)
             return
-        scaled = [ops.mul(ops.to_f32(value), factor) for value, factor in zip(acc, scale, strict=True)]
-        if self.spec.out == "f32":
-            ops.store_words(b, out, index, scaled, count)
-            return
-        if self.spec.residual is not None:
-            scaled = self._add_residual(scaled, residual, count)
-        self.store_quantized(scaled, index, count)
+        for values, (index, _) in zip(acc, places, strict=True):
+            words_out = values if self.spec.out == "i32" else self._products(values, scale)
+            self.ops.store_words(self.b, self.buffers["out"], index, words_out, count)
 
     def store_quantized(self, values: Sequence[Expr], index: Index, count: int) -> None:
         """Clamp, round, shift by the zero point, map through the table and store `count` float32 values as bytes."""
-        b, ops, out = self.b, self.ops, self.buffers["out"]
-        done, rest = 0, list(values)
-        while done < count:
-            taken = ops.pack_size(len(rest))
-            stored = ops.quantize(rest[:taken], self._range())
-            lanes = ops.narrow_lanes(taken)
-            if self.spec.table:
-                stored = ops.lookup(b, self.buffers["table"], b.let(stored), lanes)
-            part = min(count - done, taken * ops.lanes)
-            store_part(b, out, index + done, b.let(stored), count=part, lanes=lanes)
-            done, rest = done + part, rest[taken:]
+        self._store_bytes([values], [index], count)
+
+    def _products(self, values: Sequence[Expr], scale: Sequence[Expr]) -> list[Expr]:
+        return [self.ops.mul(self.ops.to_f32(value), factor) for value, factor in zip(values, scale, strict=True)]
+
+    def _scaled(self, values: Sequence[Expr], scale: Sequence[Expr], residual: Index, count: int) -> list[Expr]:
+        products = self._products(values, scale)
+        return products if self.spec.residual is None else self._add_residual(products, residual, count)
+
+    def _store_bytes(self, values: Sequence[Sequence[Expr]], places: Sequence[Index], count: int) -> None:
+        """Narrow vectors of all pixels in groups that fill a byte vector, and store each pixel's part of a group."""
+        lanes = self.ops.lanes
+        pieces = [
+            _Piece(value, place, at * lanes, min(lanes, count - at * lanes))
+            for row, place in zip(values, places, strict=True)
+            for at, value in enumerate(row)
+        ]
+        separate = [pieces[at : at + len(values[0])] for at in range(0, len(pieces), len(values[0]))]
+        for part in separate if self.ops.narrows_alone else [pieces]:
+            rest = part
+            while rest:
+                taken = self.ops.pack_size(len(rest))
+                self._store_group(rest[:taken])
+                rest = rest[taken:]
+
+    def _store_group(self, pieces: Sequence[_Piece]) -> None:
+        b, ops = self.b, self.ops
+        stored = b.let(ops.quantize([piece.value for piece in pieces], self._range()))
+        width = ops.narrow_lanes(len(pieces))
+        if self.spec.table:
+            stored = ops.lookup(b, self.buffers["table"], stored, width)
+        first = 0
+        while first < len(pieces):
+            last = first + 1
+            while last < len(pieces) and pieces[last].follows(pieces[last - 1], ops.lanes):
+                last += 1
+            count = sum(piece.count for piece in pieces[first:last])
+            start = first * ops.lanes
+            store_part(b, self.buffers["out"], pieces[first].index, stored, count=count, lanes=width, start=start)
+            first = last
 
     def _add_residual(self, values: Sequence[Expr], index: Index, count: int) -> list[Expr]:
         ops = self.ops
@@ -72,3 +121,9 @@ class EpilogueEmitter:
         shift, factor = self._word(words.RESIDUAL_ZERO_POINT), self._float(words.RESIDUAL_MULTIPLIER)
         terms = [ops.mul(ops.to_f32(value - shift), factor) for value in loaded]
         return [tirx.Add(value, term) for value, term in zip(values, terms, strict=True)]
+
+
+def byte_range(params: Buffer) -> ByteRange:
+    """The range that a `params` constant describes."""
+    high = reinterpret("float32", params[words.HI])
+    return ByteRange(high, params[words.ZERO_POINT], params[words.BYTE_LO], params[words.BYTE_HI])
