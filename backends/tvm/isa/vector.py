@@ -56,6 +56,11 @@ class VectorOps(ABC):
         """Keep the float vector `value` as it is: no contraction or reassociation looks through it."""
         return intrin(self.f32, f"llvm.arithmetic.fence.v{self.lanes}f32", value)
 
+    @property
+    def narrows_alone(self) -> bool:
+        """Whether narrowing a single vector costs no more than its share of four."""
+        return False
+
     def vectors_of(self, count: int) -> int:
         """How many native vectors hold `count` 32-bit elements."""
         return -(-count // self.lanes)
@@ -114,13 +119,15 @@ class VectorOps(ABC):
         """Map a vector of `lanes` bytes through a 256-byte table indexed by the byte's bit pattern."""
 
 
-def store_part(b: Builder, buffer: Buffer, index: Index, value: Expr, *, count: int, lanes: int) -> None:
-    """Store the first `count` of `lanes` lanes in power-of-two pieces, never a byte more."""
+def store_part(
+    b: Builder, buffer: Buffer, index: Index, value: Expr, *, count: int, lanes: int, start: int = 0
+) -> None:
+    """Store `count` of `lanes` lanes, from lane `start` on, in power-of-two pieces, never a byte more."""
     if count == lanes:
         b.store(buffer, index, value, lanes)
         return
     done = 0
     while done < count:
         piece = 1 << ((count - done).bit_length() - 1)
-        b.store(buffer, index + done, shuffle([value], range(done, done + piece)), piece)
+        b.store(buffer, index + done, shuffle([value], range(start + done, start + done + piece)), piece)
         done += piece

@@ -142,9 +142,9 @@ class _ConvEmitter:
     def _store(self, tile: _Accumulated, count: int) -> None:
         scale = self.epilogue.scale(tile.channel, count)
         used = self.ops.vectors_of(count)
-        for values, pixel in zip(tile.acc, tile.pixels, strict=True):
-            bound = [self.b.let(value) for value in values[:used]]
-            self.epilogue.store(bound, scale, tile.place.out + pixel.out, tile.place.residual + pixel.residual, count)
+        values = [[self.b.let(value) for value in pixel[:used]] for pixel in tile.acc]
+        places = [(tile.place.out + pixel.out, tile.place.residual + pixel.residual) for pixel in tile.pixels]
+        self.epilogue.store_pixels(values, scale, places, count)
 
 
 def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:

@@ -101,7 +101,7 @@ class EpilogueEmitter:
 
     def _store_group(self, pieces: Sequence[_Piece]) -> None:
         b, ops = self.b, self.ops
-        stored = b.let(ops.quantize([piece.value for piece in pieces], self._range()))
+        stored = b.let(ops.quantize([piece.value for piece in pieces], byte_range(self.buffers["params"])))
         width = ops.narrow_lanes(len(pieces))
         if self.spec.table:
             stored = ops.lookup(b, self.buffers["table"], stored, width)
