@@ -1,9 +1,10 @@
 /* A small pool of threads for steps of some microseconds.
  *
- * One 64-bit ticket announces a job: the upper bits count jobs, the low 16 say how many pieces it has.  Worker i serves piece
- * i and no other, so the split is static; a worker beyond the last piece sees that from the ticket alone and touches nothing of
- * the job, which the launcher may be writing anew by then.  Between jobs workers spin for a moment, since the next step of
- * the same run is near, and then sleep.
+ * One 64-bit ticket announces a job: the upper bits count jobs, the low 16 say how many pieces it has.  The split is static and
+ * worker i serves piece i; but when the launcher is done with its own piece and a worker has not begun, because it sleeps or
+ * the system has no CPU for it, the launcher takes that piece too.  Whoever moves a worker's `taken` up to the ticket has the
+ * piece.  A worker touches the job only with a piece in hand, for only then the launcher waits and leaves the job as it is.
+ * Between jobs workers spin for a moment, since the next step of the same run is near, and then sleep.
  *
  * A pool serves one run at a time: a second caller does not wait, it runs its steps by itself.  After fork() the child has
  * the memory but not the threads, perhaps with a lock held by a thread that is gone: it never touches the pool of its
@@ -23,19 +24,21 @@ struct job {
   void *state;
 };
 
+/* Words that different threads write stand on cache lines of their own. */
 struct worker {
+  _Alignas(ALIGNMENT) _Atomic uint64_t taken; /* ticket of the last job whose piece somebody took */
   struct pool *pool;
   pthread_t thread;
   int32_t piece;
 };
 
 struct pool {
-  _Atomic uint64_t ticket;
-  _Atomic int32_t pending;
-  _Atomic int sleepers;
+  _Alignas(ALIGNMENT) _Atomic uint64_t ticket;
+  struct job job;
+  _Alignas(ALIGNMENT) _Atomic int32_t pending;
+  _Alignas(ALIGNMENT) _Atomic int sleepers;
   _Atomic int stopping;
   _Atomic int busy;
-  struct job job;
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   pid_t process;
@@ -83,13 +86,27 @@ static uint64_t sleep_for_ticket(struct pool *pool, uint64_t seen) {
   return ticket;
 }
 
-static void announce(struct pool *pool, int32_t pieces) {
-  uint64_t count = (atomic_load(&pool->ticket) >> PIECE_BITS) + 1;
-  atomic_store(&pool->ticket, count << PIECE_BITS | (uint64_t)pieces);
-  if (!atomic_load(&pool->sleepers)) return;
-  pthread_mutex_lock(&pool->mutex);
-  pthread_cond_broadcast(&pool->wake);
-  pthread_mutex_unlock(&pool->mutex);
+static uint64_t announce(struct pool *pool, int32_t pieces) {
+  uint64_t ticket = ((atomic_load(&pool->ticket) >> PIECE_BITS) + 1) << PIECE_BITS | (uint64_t)pieces;
+  atomic_store(&pool->ticket, ticket);
+  if (atomic_load(&pool->sleepers)) {
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->mutex);
+  }
+  return ticket;
+}
+
+/* Tickets only grow, so a thread that comes late with an old one takes nothing. */
+static int take_piece(struct worker *worker, uint64_t ticket) {
+  uint64_t taken = atomic_load_explicit(&worker->taken, memory_order_relaxed);
+  return taken < ticket && atomic_compare_exchange_strong_explicit(&worker->taken, &taken, ticket,
+                                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static void serve(struct pool *pool, int32_t piece) {
+  pool->job.body(pool->job.state, piece, piece + 1);
+  atomic_fetch_sub_explicit(&pool->pending, 1, memory_order_release);
 }
 
 static void *work(void *opaque) {
@@ -101,9 +118,8 @@ static void *work(void *opaque) {
     if (ticket == seen) ticket = sleep_for_ticket(pool, seen);
     seen = ticket;
     if (atomic_load(&pool->stopping)) return NULL;
-    if (self->piece >= (int32_t)(ticket & ((1u << PIECE_BITS) - 1))) continue;
-    pool->job.body(pool->job.state, self->piece, self->piece + 1);
-    atomic_fetch_sub_explicit(&pool->pending, 1, memory_order_release);
+    int32_t pieces = (int32_t)(ticket & ((1u << PIECE_BITS) - 1));
+    if (self->piece < pieces && take_piece(self, ticket)) serve(pool, self->piece);
   }
 }
 
@@ -118,9 +134,11 @@ static void block_signals(sigset_t *saved) {
 
 /* NULL without memory.  A system that refuses more threads gives a smaller pool. */
 static struct pool *create_pool(int32_t threads) {
-  struct pool *pool = calloc(1, sizeof *pool + (size_t)threads * sizeof *pool->workers);
+  size_t bytes = sizeof(struct pool) + (size_t)threads * sizeof(struct worker);
+  struct pool *pool = aligned_alloc(ALIGNMENT, bytes);
   sigset_t saved;
   if (!pool) return NULL;
+  memset(pool, 0, bytes);
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->wake, NULL);
   pool->process = getpid();
@@ -170,13 +188,15 @@ static void release_pool(struct pool *pool) {
   if (pool) atomic_store_explicit(&pool->busy, 0, memory_order_release);
 }
 
-/* Runs body for the pieces [0, pieces), 1 < pieces <= threads; the caller serves piece 0. */
+/* Runs body for the pieces [0, pieces), 1 < pieces <= threads; the caller serves piece 0, and what nobody has begun. */
 static void run_on_pool(struct pool *pool, int32_t pieces, octavo_bundle_body body, void *state) {
   pool->job.body = body;
   pool->job.state = state;
-  atomic_store_explicit(&pool->pending, pieces - 1, memory_order_relaxed);
-  announce(pool, pieces);
-  body(state, 0, 1);
+  atomic_store_explicit(&pool->pending, pieces, memory_order_relaxed);
+  uint64_t ticket = announce(pool, pieces);
+  serve(pool, 0);
+  for (int32_t piece = 1; piece < pieces; piece++)
+    if (take_piece(&pool->workers[piece], ticket)) serve(pool, piece);
   uint64_t limit = 0;
   for (int i = 1; atomic_load_explicit(&pool->pending, memory_order_acquire); i++) {
     pause_cpu();
