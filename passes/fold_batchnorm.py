@@ -198,11 +198,9 @@ def _bias_of(node: Node, channels: int) -> np.ndarray | None:
 def _parameters(rewriter: Rewriter, owner: Node, weight: np.ndarray, bias: np.ndarray) -> tuple[Value, Value]:
     """Constants for a weight and a bias, rounded to the element type of the owner."""
     dtype = owner.output.type.dtype.numpy
-    made = (
-        rewriter.constant(weight.astype(dtype), "weight", owner.origin),
-        rewriter.constant(bias.astype(dtype), "bias", owner.origin),
+    former: list[Value | None] = list(owner.inputs[1:3]) if isinstance(owner.op, Layer) else []
+    old_weight, old_bias = [*former, None, None][:2]
+    return (
+        rewriter.constant(weight.astype(dtype), "weight", origin=owner.origin, instead=old_weight),
+        rewriter.constant(bias.astype(dtype), "bias", origin=owner.origin, instead=old_bias),
     )
-    if isinstance(owner.op, Layer):
-        for new, old in zip(made, owner.inputs[1:3], strict=False):
-            rewriter.inherit(new, old)
-    return made

@@ -135,7 +135,7 @@ def _takes_residual(node: Node, value: Value, other: Value, rewriter: Rewriter) 
 def _zero_bias(layer: Node, rewriter: Rewriter) -> Value:
     channels = layer.inputs[1].type.static_shape[0]
     dtype = layer.output.type.dtype.numpy
-    return rewriter.constant(np.zeros(channels, dtype), "bias", layer.origin)
+    return rewriter.constant(np.zeros(channels, dtype), "bias", origin=layer.origin)
 
 
 # Padding -----------------------------------------------------------------------------------------------------------

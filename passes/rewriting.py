@@ -25,6 +25,7 @@ from ..ir.constants import Tensor
 from ..ir.errors import PassError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
+from ..ir.ops.constant import Constant
 from .base import PassContext, Remark
 
 
@@ -70,11 +71,19 @@ class Rewriter:
         self._touched[node] = None
         return node.output
 
-    def constant(self, array: np.ndarray | np.generic, name: str = "", origin: str | None = None) -> Value:
-        """A new constant before the root."""
-        from ..ir.ops.constant import Constant
-
-        return self.insert(Constant(Tensor.of(array)), origin=origin, name=name or "constant")
+    def constant(
+        self,
+        array: np.ndarray | np.generic,
+        name: str = "constant",
+        *,
+        origin: str | None = None,
+        instead: Value | None = None,
+    ) -> Value:
+        """A new constant before the root; it takes the name of ``instead`` if nothing uses that any more."""
+        made = self.insert(Constant(Tensor.of(array)), origin=origin, name=instead.name if instead else name)
+        if instead:
+            self._heirs.append((made, instead))
+        return made
 
     def replace(self, node: Node, *values: Value) -> bool:
         """Let every use of the node's outputs read ``values``; erase the node and what only it used.
@@ -93,10 +102,6 @@ class Rewriter:
                 self._touched[new.producer] = None
         self.erase(node)
         return True
-
-    def inherit(self, new: Value, old: Value) -> None:
-        """Let ``new`` take over the name of ``old`` if nothing uses ``old`` any more when the pattern is done."""
-        self._heirs.append((new, old))
 
     def set_input(self, node: Node, position: int, value: Value) -> bool:
         """Make one operand read ``value``; what it read before goes when nothing else needs it. Always True."""

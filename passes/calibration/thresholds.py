@@ -72,7 +72,9 @@ def _entropy_bins(counts: np.ndarray, levels: int) -> int:
     stride = max((len(counts) - levels) // 256, 1)
     candidates = {*range(levels, len(counts), stride), len(counts)}
     # Of equal divergences the widest range wins.
-    return min(candidates, key=lambda keep: (_divergence(counts, keep, levels), -keep))
+    divergences = {keep: _divergence(counts, keep, levels) for keep in candidates}
+    best: int = min(divergences, key=lambda keep: (divergences[keep], -keep))
+    return best
 
 
 def _divergence(counts: np.ndarray, keep: int, levels: int) -> float:
