@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ....ir.graph import Node, Value
 from ....ir.ops.constant import Constant
-from ....ir.ops.integer import QConv, QLinear, QTable, multiplier, quant_of
+from ....ir.ops.integer import QConv, QConvTranspose, QLinear, QMatMul, QTable, multiplier, quant_of
 from ....ir.types import QuantParams
 from ...plan.builder import Border, PlanBuilder, channels_last_order
 from ...plan.views import View
@@ -19,6 +19,8 @@ from ..kernels.base import StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
 from ..kernels.epilogue import Epilogue
+from ..kernels.matmul import MatmulSpec
+from ..kernels.transposed import Axis, TransposedConv
 from .registry import lowers
 
 Array = npt.NDArray[Any]
@@ -93,6 +95,113 @@ def lower_qlinear(site: PlanBuilder, node: Node) -> None:
         site.copy(flat, out, node.where)
 
 
+def transposed_axes(node: Node) -> tuple[Axis, Axis]:
+    """Height and width of a transposed convolution."""
+    op = node.op
+    assert isinstance(op, QConvTranspose)
+    sizes, outs = node.inputs[0].type.static_shape[2:], node.output.type.static_shape[2:]
+    kernel, padding = node.inputs[1].type.static_shape[2:], [before for before, _ in op.padding]
+    axes = [Axis(*each) for each in zip(sizes, outs, kernel, op.stride, padding, op.dilation, strict=True)]
+    return (axes[0], axes[1]) if len(axes) == 2 else (Axis(1, 1, 1), axes[0])
+
+
+def transposed_border(site: PlanBuilder, node: Node) -> Border | None:
+    """What the phases of a transposed convolution read around the image: the real 0."""
+    pads = tuple(axis.border for axis in transposed_axes(node))
+    rank = node.inputs[0].type.rank
+    return Border(pads[4 - rank :], quant_of(node.inputs[0].type).zero_point[0])
+
+
+@lowers(QConvTranspose, border=transposed_border)
+def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
+    """One ordinary convolution for each position within a stride, all writing into the same image."""
+    op = node.op
+    assert isinstance(op, QConvTranspose)
+    border = transposed_border(site, node)
+    assert border is not None
+    source = site.padded(node.inputs[0], border)
+    tail = _Tail(site, node)
+    out = site.allocate(tail.value, channels_last_order(source.rank))
+    height, width = transposed_axes(node)
+    whole = TransposedConv(
+        batch=out.shape[0],
+        height=height,
+        width=width,
+        in_channels=source.shape[1] // op.groups,
+        out_channels=out.shape[1] // op.groups,
+        input=strided_view(image_axes(source)),
+        output=strided_view(image_axes(out)),
+        groups=op.groups,
+        full_range=bool((tail.weight == -128).any()),
+        epilogue=tail.epilogue(lambda view: strided_view(image_axes(view))),
+    )
+    constants = tail.constants()
+    for phase in whole.phases:
+        site.call(
+            phase.spec,
+            node.where,
+            tail.views(source, out),
+            {**constants, "weight": phase.weight(constants["weight"])},
+        )
+
+
+@lowers(QMatMul)
+def lower_qmatmul(site: PlanBuilder, node: Node) -> None:
+    """Batched products; the right operand may lie transposed, the left one needs contiguous rows."""
+    op = node.op
+    assert isinstance(op, QMatMul)
+    shape = node.output.type.static_shape
+    a, b = (_batched(site.view(value), shape) for value in node.inputs)
+    if a.strides[-1] != 1 and a.shape[-1] != 1:
+        a = site.contiguous(a)
+    if 1 not in (b.strides[-1], b.strides[-2]):
+        b = site.contiguous(b)
+    out = site.allocate(node.output)
+    result = out if out.strides[-1] == 1 or out.shape[-1] == 1 else site.scratch_view(out.shape, out.dtype)
+    quants = [quant_of(value.type) for value in node.inputs]
+    constants: dict[str, Array] = {
+        "a_zero_point": np.int32(site.stored(quants[0].zero_point[0])),
+        "b_zero_point": np.int32(site.stored(quants[1].zero_point[0])),
+        "multiplier": multiplier(quants, op.out)[0],
+    }
+    if op.out is not None:
+        constants |= rounding_constants(site, op.out)
+    transposed = b.strides[-1] != 1 and b.shape[-1] != 1
+    for index in np.ndindex(*shape[: max(0, len(shape) - 4)]):
+        parts = [_four_axes(view, index) for view in (a, b, result)]
+        left, right, target = parts
+        spec = MatmulSpec(
+            outer=target.shape[0],
+            inner=target.shape[1],
+            rows=left.shape[2],
+            depth=left.shape[3],
+            columns=target.shape[3],
+            a=StridedView(left.strides[0], left.strides[1], left.strides[2]),
+            b=StridedView(right.strides[0], right.strides[1], right.strides[3 if transposed else 2]),
+            output=StridedView(target.strides[0], target.strides[1], target.strides[2]),
+            transposed=transposed,
+            epilogue=Epilogue(out="f32" if op.out is None else "byte"),
+        )
+        site.call(spec, node.where, {"a": left, "b": right, "out": target}, constants)
+    if result is not out:
+        site.copy(result, out, node.where)
+
+
+def _batched(view: View, shape: tuple[int, ...]) -> View:
+    """An operand with the batch axes of the result, broadcast by stride 0."""
+    return view.expanded((*shape[:-2], *view.shape[-2:]))
+
+
+def _four_axes(view: View, index: tuple[int, ...]) -> View:
+    """One (outer, inner, rows, columns) part of a view: leading axes fixed at ``index``, missing ones inserted."""
+    lead = len(index)
+    part = view.sliced((*index, *[0] * (view.rank - lead)), (*[1] * lead, *view.shape[lead:]))
+    part = View(part.storage, part.dtype, part.shape[lead:], part.strides[lead:], part.offset)
+    while part.rank < 4:
+        part = part.inserted(0)
+    return part
+
+
 class _Tail:
     """What follows the accumulator of a weighted node: bias, requantization, residual, and a fused table."""
 
@@ -139,7 +248,7 @@ class _Tail:
         """What the kernel packs: weight, bias, multipliers, zero points in the stored domain, clamp, table."""
         site, node, out = self._site, self._node, self._out
         x, weight = quant_of(node.inputs[0].type), quant_of(node.inputs[1].type)
-        channels = node.output.type.static_shape[1 if isinstance(node.op, QConv) else -1]
+        channels = node.output.type.static_shape[-1 if isinstance(node.op, QLinear) else 1]
         bias = node.inputs[2].op if len(node.inputs) > 2 else None
         constants: dict[str, Array] = {
             "weight": self.weight if self.weight.ndim != 2 else self.weight[:, :, None, None],
