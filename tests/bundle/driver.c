@@ -112,6 +112,12 @@ static void sleepers(void) { /* longer pauses than the pool spins for */
   P(destroy)(context);
 }
 
+static void crowd(void) { /* more threads than CPUs: pieces are taken late, or by the launcher */
+  P(context) *context = create((P(options)){.threads = 9});
+  for (int i = 0; i < 1000; i++) run_and_compare(context);
+  P(destroy)(context);
+}
+
 static void wait_for(pid_t child) {
   int status;
   REQUIRE(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -240,7 +246,7 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } modes[] = {{"plain", plain},   {"rounding", rounding}, {"threads", threads}, {"sleepers", sleepers},
-               {"forks", forks},   {"parallel", parallel}, {"guards", guards},   {"misuse", misuse}};
+               {"crowd", crowd},   {"forks", forks},       {"parallel", parallel}, {"guards", guards}, {"misuse", misuse}};
   REQUIRE(argc == 4);
   input_bytes = P(input)(0, 0)->bytes;
   output_bytes = P(output)(0, 0)->bytes;

@@ -31,7 +31,7 @@ def driver(folder: Path) -> Program:
 
 
 # "forks" is missing: QEMU 7.2 aborts when a forked child of a program with threads creates threads.
-@pytest.mark.parametrize("mode", ["plain", "rounding", "threads", "sleepers", "parallel", "guards", "misuse"])
+@pytest.mark.parametrize("mode", ["plain", "rounding", "threads", "sleepers", "crowd", "parallel", "guards", "misuse"])
 def test_behaves(driver: Program, mode: str) -> None:
     driver.check(mode, QEMU_CPU="max")
 

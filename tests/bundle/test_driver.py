@@ -11,9 +11,9 @@ from bundle.toys import Toy
 from octavo.backends.bundle.link import Toolchain, find_toolchain
 from octavo.backends.bundle.writer import write_bundle
 
-MODES = ("plain", "rounding", "threads", "sleepers", "forks", "parallel", "guards", "misuse")
+MODES = ("plain", "rounding", "threads", "sleepers", "crowd", "forks", "parallel", "guards", "misuse")
 SANITIZED = {
-    "thread": ("plain", "threads", "sleepers", "parallel", "rounding"),  # its runtime does not allow threads after fork
+    "thread": ("plain", "threads", "sleepers", "crowd", "parallel", "rounding"),  # its runtime does not allow threads after fork
     "address,undefined": MODES,
 }
 
