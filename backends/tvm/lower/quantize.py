@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.graph import Node
-from ....ir.ops.quantize import Dequantize, Quantize
 from ....ir.ops.integer import quant_of
+from ....ir.ops.quantize import Dequantize, Quantize
 from ....ir.types import DType
 from ...plan.builder import PlanBuilder, channels_last_order
-from ..kernels.base import StridedView
-from ..kernels.image import QuantizeImageSpec
 from ..kernels.unary import UnarySpec
 from .elementwise import unary
 from .registry import lowers
@@ -30,11 +28,7 @@ def lower_quantize(site: PlanBuilder, node: Node) -> None:
     order = channels_last_order(x.rank) if x.rank == IMAGE_RANK else x.order()
     out = site.allocate(node.output, order)
     constants = {"scale": np.float32(op.quant.scale[0]), **rounding_constants(site, op.quant)}
-    spec: QuantizeImageSpec | UnarySpec
-    if x.rank == IMAGE_RANK and x.is_dense() and out.strides[1] == 1:
-        spec = QuantizeImageSpec(*x.shape, StridedView(out.strides[0], out.strides[2], out.strides[3]))
-    else:
-        spec = UnarySpec("quantize", out.shape, x.strides, out.strides)
+    spec = UnarySpec("quantize", out.shape, x.strides, out.strides)
     site.call(spec, node.where, {"x": x, "out": out}, constants)
 
 
