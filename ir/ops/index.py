@@ -71,7 +71,7 @@ class GatherND(Op):
         rows = torch.arange(flat.shape[0]).reshape(-1, 1).expand(-1, flat.shape[1])
         places = [from_front(flat[..., i], x.shape[self.batch_dims + i]) for i in range(depth)]
         picked = flat_x[(rows, *places)]
-        return picked.reshape(*indices.shape[:-1], *x.shape[self.batch_dims + depth :])
+        return picked.reshape((*indices.shape[:-1], *x.shape[self.batch_dims + depth :]))
 
 
 _TORCH_REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}

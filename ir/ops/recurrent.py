@@ -76,17 +76,23 @@ class Recurrent(Op):
     def directions(self) -> int:
         return 2 if self.direction == "bidirectional" else 1
 
-    def infer(self, x: TensorType, weight: TensorType, recurrence: TensorType, *rest: TensorType) -> tuple[TensorType, ...]:
+    def infer(
+        self, x: TensorType, weight: TensorType, recurrence: TensorType, *rest: TensorType
+    ) -> tuple[TensorType, ...]:
         rows = self.gates * self.hidden
         if x.rank != 3 or weight.shape != (self.directions, rows, x.shape[2]):
-            raise ModelError(f"{self.name} of {x} with weight {weight}", expected=f"[{self.directions}, {rows}, features]")
+            raise ModelError(
+                f"{self.name} of {x} with weight {weight}", expected=f"[{self.directions}, {rows}, features]"
+            )
         if recurrence.shape != (self.directions, rows, self.hidden) or len(rest) != len(self.has):
             raise ModelError(f"{self.name} with recurrence weight {recurrence}")
         time, batch, _ = x.shape
         last = TensorType(x.dtype, (self.directions, batch, self.hidden))
         return (TensorType(x.dtype, (time, self.directions, batch, self.hidden)), *[last] * self.states)
 
-    def run(self, x: torch.Tensor, weight: torch.Tensor, recurrence: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def run(
+        self, x: torch.Tensor, weight: torch.Tensor, recurrence: torch.Tensor, *rest: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         given = dict(zip(self.has, rest, strict=True))
         sweeps = [self._sweep(d, x, weight[d], recurrence[d], given) for d in range(self.directions)]
         steps = torch.stack([steps for steps, _ in sweeps], 1)

@@ -245,4 +245,4 @@ class Gather(Op):
         flat = indices.long().reshape(-1)
         flat = torch.where(flat < 0, flat + x.shape[axis], flat)
         picked = x.index_select(axis, flat)
-        return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+        return picked.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))

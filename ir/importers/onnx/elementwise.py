@@ -11,10 +11,11 @@ from ...op import Op
 from ...ops import elementwise as ew
 from ...ops import logic, math
 from ...ops.cast import BitCast, Cast, Where
-from ...types import DType
+from ...types import DType, normalize_axis
 from .attributes import element_type
 from .context import Context
 from .errors import Refusal
+from .moves import reshape
 from .operand import Operand, ShapeConstant
 from .registry import translate
 
@@ -43,7 +44,14 @@ def unary(c: Context) -> Operand:
 @translate(*_BINARY)
 def binary(c: Context) -> Operand:
     """The op of the same meaning, without attributes."""
-    return c.emit(_BINARY[c.op_type](), c.value(0), c.value(1))
+    a, b = c.value(0), c.value(1)
+    if c.version < 7 and c.integer("broadcast", 0) and c.attr("axis") is not None:
+        # Before opset 7 the axis of a where b begins was said explicitly.
+        behind = a.type.rank - normalize_axis(c.integer("axis"), a.type.rank) - b.type.rank
+        b = reshape(c, b, (*b.type.shape, *[1] * behind))
+    if c.op_type == "PRelu" and b.type.rank == 1 and a.type.rank > 2 and c.version < 7:
+        b = reshape(c, b, (*b.type.shape, *[1] * (a.type.rank - 2)))
+    return c.emit(_BINARY[c.op_type](), a, b)
 
 
 @translate("Max", "Min", "Sum", "Mean")

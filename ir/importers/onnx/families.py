@@ -12,6 +12,7 @@ MODULES = (
     "linear",
     "norm",
     "pool",
+    "qoperator",
     "quant",
     "recurrent",
     "reduce",

@@ -36,6 +36,19 @@ def read(function: onnx.FunctionProto) -> Body:
     return Body(tuple(made.nodes), tuple(made.inputs), tuple(made.outputs), defaults)
 
 
+def default_attributes(function: onnx.FunctionProto, context: Context) -> dict[str, Any]:
+    """The defaults that an operator's schema, rather than the body, gives its attributes."""
+    if not onnx.defs.has(context.op_type, function.domain):
+        return {}
+    schema = onnx.defs.get_schema(context.op_type, context.version, function.domain)
+    given = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
+    return {name: _plain(helper.get_attribute_value(value)) for name, value in given.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def opsets(function: onnx.FunctionProto, outer: Mapping[str, int]) -> dict[str, int]:
     """The opset versions that hold inside a function."""
     return {**outer, **opset_versions(function)}

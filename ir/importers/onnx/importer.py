@@ -173,7 +173,7 @@ class Importer:
         inner = Scope(
             values={t.name: operand for t, operand in zip(body.inputs, given, strict=False) if operand is not None},
             opsets=functions.opsets(function, scope.opsets),
-            attributes={**body.defaults, **context.attributes},
+            attributes={**functions.default_attributes(function, context), **body.defaults, **context.attributes},
             prefix=f"{context.origin}/",
             depth=scope.depth + 1,
         )
@@ -191,9 +191,16 @@ class Importer:
         """Make the initializers among ``tensors`` known."""
         for tensor in tensors:
             if isinstance(tensor, gs.Constant) and tensor.name not in scope.values:
-                constant = Tensor.of(np.asarray(tensor.values))
-                self.builder.name_constant(constant, tensor.name)
-                scope.values[tensor.name] = constant
+                scope.values[tensor.name] = self._constant(tensor)
+
+    def _constant(self, tensor: gs.Constant) -> Tensor | None:
+        try:
+            constant = Tensor.of(np.asarray(tensor.values))
+        except ModelError as error:
+            self._unsupported.setdefault((f"initializer {tensor.name}", error.what), []).append(tensor.name)
+            return None
+        self.builder.name_constant(constant, tensor.name)
+        return constant
 
     # The whole
 

@@ -13,7 +13,7 @@ from onnx import external_data_helper
 from ...errors import ModelError
 from .functions import opset_versions
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 
 
 def read_model(source: Path | str | onnx.ModelProto) -> onnx.ModelProto:

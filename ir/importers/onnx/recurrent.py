@@ -26,7 +26,9 @@ def recurrent(c: Context) -> tuple[Operand, ...]:
     indices = [i for i in range(3, 3 + len(_OPTIONAL)) if c.has(i)]
     operands = [*c.values_at(0, 1, 2), *c.values_at(*indices)]
     if batch_first:
-        operands = [_swap(c, x) if i == 0 or _name(i, indices).startswith("initial") else x for i, x in enumerate(operands)]
+        operands = [
+            _swap(c, x) if i == 0 or _name(i, indices).startswith("initial") else x for i, x in enumerate(operands)
+        ]
     op = _op(c, tuple(_OPTIONAL[i - 3] for i in indices))
     steps, *last = c.emit_all(op, *operands)
     if batch_first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...errors import ModelError
 from ...ops import reduce as rd
+from ...ops import scan
 from ...ops.cast import Cast
 from ...ops.elementwise import Abs, Log, Mul, Sqrt
 from ...ops.logic import Pow
@@ -85,7 +86,7 @@ def arg(c: Context) -> Operand:
 def cumulative(c: Context) -> Operand:
     """Running sums or products along an axis that is an operand."""
     axis = normalize_axis(int(c.constant(1, "the axis").reshape(-1)[0]), c.type(0).rank)
-    kind: type[rd.Cumulative] = rd.CumSum if c.op_type == "CumSum" else rd.CumProd
+    kind: type[scan.Cumulative] = scan.CumSum if c.op_type == "CumSum" else scan.CumProd
     return c.emit(kind(axis, bool(c.integer("exclusive", 0)), bool(c.integer("reverse", 0))), c.value(0))
 
 
@@ -100,4 +101,4 @@ def top_k(c: Context) -> tuple[Operand, ...]:
     (extent,) = c.fixed((c.type(0).shape[axis],))
     if not 0 <= k <= extent:
         raise ModelError(f"the {k} largest of {extent} elements", where=c.origin)
-    return c.emit_all(rd.TopK(k, axis, bool(c.integer("largest", 1))), c.value(0))
+    return c.emit_all(scan.TopK(k, axis, bool(c.integer("largest", 1))), c.value(0))

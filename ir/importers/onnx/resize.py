@@ -141,7 +141,8 @@ def _coordinates(
             exact = scale * length
             return 1.0 / scale, 0.5 / scale - 0.5 + length / 2 * (1.0 - size / exact)
         case "align_corners":
-            return ((length - 1) / (size - 1), 0.0) if size > 1 else (0.0, 0.0)
+            # The specification measures the resized image before its size is rounded down.
+            return ((length - 1) / (scale * length - 1), 0.0) if size > 1 else (0.0, 0.0)
         case "tf_crop_and_resize":
             start, end = roi
             if size == 1:

@@ -246,4 +246,5 @@ def space_to_depth(c: Context) -> Operand:
     block = c.integer("blocksize")
     high, wide = height // block, width // block
     x = reshape(c, c.value(0), (n, channels, high, block, wide, block))
-    return reshape(c, transpose(c, x, (0, 3, 5, 1, 2, 4)), (n, channels * block**2, high, wide))
+    order = (0, 3, 5, 1, 2, 4) if c.text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return reshape(c, transpose(c, x, order), (n, channels * block**2, high, wide))
