@@ -40,6 +40,10 @@ UNARIES = [
         UnarySpec(op, (2, 5, 70), gapped((2, 5, 70), 6), gapped((2, 5, 70), 1))
         for op in ("quantize", "dequantize", "requantize", "clamp", "flip")
     ),
+    UnarySpec("quantize", (1, 8, 37, 3), (888, 37, 1, 296), (1000, 117, 3, 1)),
+    UnarySpec("quantize", (2, 2, 3, 11), (66, 33, 11, 1), (66, 1, 22, 2)),
+    UnarySpec("quantize", (2, 4, 50, 40), out_strides=(8000, 1, 160, 4)),
+    UnarySpec("quantize", (3, 4, 5), out_strides=(20, 1, 4)),
     *(UnarySpec(op, (3, 4, 5), (20, 1, 4)) for op in ("quantize", "dequantize", "requantize", "clamp", "flip")),
 ]
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,8 @@ UnaryOp = Literal["quantize", "dequantize", "requantize", "clamp", "flip"]
 #: Words of `params` after those of the epilogue: the input's zero point and the float32 factor (or divisor).
 X_ZERO_POINT, FACTOR = PARAM_WORDS, PARAM_WORDS + 1
 UNARY_WORDS = PARAM_WORDS + 16
+#: Pixels of one block and of one task where planes become interleaved pixels.
+PIXELS, RUN_PIXELS = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,18 @@ class UnarySpec(KernelSpec):
         dense = dense_strides(self.shape)
         return plan_loops(self.shape, self.x_strides or dense, self.out_strides or dense)
 
+    @property
+    def interleaved(self) -> bool:
+        """Whether planes of float32 become contiguous pixels of few channels: a network's NCHW input."""
+        loops = self.loops
+        if self.op != "quantize" or len(loops.shape) == 1 or not 2 <= loops.inner <= 4:
+            return False
+        return loops.inner_strides[1] == 1 and (loops.strides[0][-2], loops.strides[1][-2]) == (1, loops.inner)
+
     def tasks(self, isa: Isa) -> int:
+        if self.interleaved:
+            *others, pixels, _ = self.loops.shape
+            return math.prod(others) * -(-pixels // RUN_PIXELS)
         return self.loops.tasks
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:

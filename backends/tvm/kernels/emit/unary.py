@@ -13,14 +13,19 @@ from ..base import emitter
 from ..epilogue import BYTE_HI, BYTE_LO, Epilogue
 from ..unary import FACTOR, X_ZERO_POINT, UnarySpec
 from .epilogue import EpilogueEmitter
+from .interleaved import emit_interleaved
 from .strided import emit_loops
+from .values import divided
 
 
 @emitter(UnarySpec)
 def emit(spec: UnarySpec, isa: Isa, symbol: str) -> Any:
-    """Blocks of four native vectors."""
+    """Blocks of four native vectors, or of sixteen pixels where planes become pixels."""
     b, ops = Builder(symbol), vector_ops(isa)
     buffers = {arg.name: b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args}
+    if spec.interleaved:
+        emit_interleaved(b, ops, spec, buffers)
+        return b.finish(spec.noalias)
     work = _Unary(b, ops, buffers)
     emit_loops(b, spec.loops, 4 * ops.lanes, lambda at, count: getattr(work, spec.op)(at[0], at[1], count))
     return b.finish(spec.noalias)
@@ -65,9 +70,3 @@ class _Unary:
         loaded = reinterpret(vector("uint8", lanes), self.buffers["x"].load(x, lanes))
         value = reinterpret(dtype, tirx.bitwise_xor(loaded, const(0x80, vector("uint8", lanes))))
         store_part(self.b, self.buffers["out"], out, self.b.let(value), count=count, lanes=lanes)
-
-
-def divided(b: Builder, ops: VectorOps, x: Buffer, scale: Expr, index: Index, count: int) -> list[Expr]:
-    """Return x / s with NaN replaced by zero, so that it quantizes to the zero point."""
-    quotients = [b.let(value / scale) for value in ops.load_words(b, x, index, count)]
-    return [tirx.Select(value.equal(value), value, ops.const_f32(0)) for value in quotients]
