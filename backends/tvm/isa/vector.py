@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, shuffle, vector
+from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, reinterpret, shuffle, vector
 from . import Isa
 
 
@@ -129,5 +129,14 @@ def store_part(
     done = 0
     while done < count:
         piece = 1 << ((count - done).bit_length() - 1)
-        b.store(buffer, index + done, shuffle([value], range(start + done, start + done + piece)), piece)
+        b.store(buffer, index + done, _part(buffer.dtype, value, start + done, piece, lanes), piece)
         done += piece
+
+
+def _part(dtype: str, value: Expr, first: int, count: int, lanes: int) -> Expr:
+    """Lanes [first, first + count); a few bytes as one lane of a vector of integers, which a single instruction stores."""
+    size = 8 * count
+    if not dtype.endswith("int8") or size not in {16, 32} or first % count or lanes % count:
+        return shuffle([value], range(first, first + count))
+    integers = reinterpret(vector(f"int{size}", lanes // count), value)
+    return reinterpret(vector(dtype, count), shuffle([integers], [first // count]))
