@@ -6,7 +6,7 @@ import linecache
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def _dynamic_shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
+def _eval_mode(module: nn.Module) -> Generator[None, None, None]:
     """Eval mode while capturing; each submodule's mode is put back after."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -112,7 +112,7 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Without torch.export's warnings of its own internals, and without fused kernels that have no ATen parts."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -167,7 +167,7 @@ _STDLIB = str(Path(sysconfig.get_paths()["stdlib"]).resolve())
 _OURS = str(Path(__file__).resolve().parent)
 
 
-def _is_users(path: str) -> bool:
+def is_users_file(path: str) -> bool:
     """Whether a source file belongs neither to torch nor to Python nor to this importer."""
     if path.startswith("<"):
         return False
@@ -179,7 +179,7 @@ def _user_line(error: BaseException) -> str | None:
     """``file:line: code`` of the innermost frame in the user's own code."""
     for link in _chain(error):
         for frame in reversed(traceback.extract_tb(link.__traceback__)):
-            if _is_users(frame.filename):
+            if is_users_file(frame.filename):
                 code = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
                 return f"{frame.filename}:{frame.lineno}: {code}"
     return None

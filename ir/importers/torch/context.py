@@ -46,8 +46,9 @@ def translate(*targets: object) -> Callable[[TranslationType], TranslationType]:
 
 def translations() -> Mapping[object, Translation]:
     """Every known translation by ATen overload."""
-    from . import families  # noqa: F401 - importing registers
+    from . import families
 
+    assert families.__all__, "importing registers"
     return _TRANSLATIONS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ...errors import ModelError, UnsupportedError, UnsupportedOp
 from ...graph import Graph, Value
 from ...types import Dim, DType, TensorType
 from ...verifier import verify
-from .capture import Inputs, capture
+from .capture import Inputs, capture, is_users_file
 from .context import Context, Refusal, Translation, module_path, translations
 
 HINT = (
@@ -130,7 +131,9 @@ class _Importer:
         if kind is InputKind.CUSTOM_OBJ or kind is InputKind.TOKEN:
             return
         source: Mapping[str, Any] = program.state_dict if target in program.state_dict else program.constants
-        self._tensors[node] = (target, source[target], kind is InputKind.PARAMETER)
+        tensor = source[target]
+        assert isinstance(tensor, torch.Tensor)
+        self._tensors[node] = (target, tensor, kind is InputKind.PARAMETER)
 
     def _read(self, node: fx.Node) -> Any:
         """The value of an fx node; parameters become constants when first read."""
@@ -149,7 +152,7 @@ class _Importer:
             self._refuse(node, "")
         elif not any(_is_refused(self.context.env.get(n)) for n in node.all_input_nodes):
             try:
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._read)
+                args, kwargs = fx.map_arg((node.args, node.kwargs), self._read)
                 self.context.env[node] = self._named(node, translation(self.context, *args, **kwargs))
                 return
             except Refusal as refusal:
@@ -238,9 +241,10 @@ def _key_text(key: Any) -> str:
 
 
 def _source_line(node: fx.Node) -> str:
-    """The last line of the user's code in the stack trace that torch.export kept."""
-    lines = [line.strip() for line in (node.stack_trace or "").splitlines() if line.strip().startswith("File ")]
-    return lines[-1].removeprefix("File ").replace('"', "") if lines else ""
+    """``file:line`` of the user's code in the stack trace that torch.export kept."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
+    own = [f"{path}:{line}" for path, line in frames if is_users_file(path)]
+    return own[-1] if own else ""
 
 
 def check_finite(name: str, tensor: torch.Tensor, parameter: bool) -> None:

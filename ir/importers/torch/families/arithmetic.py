@@ -120,6 +120,12 @@ def lerp(ctx: Context, a: Value, b: Value, weight: Operand) -> Value:
     return ctx.emit(ops.Add(), a, step)
 
 
+@translate(aten.hypot.default)
+def hypot(ctx: Context, a: Value, b: Value) -> Value:
+    squares = [ctx.emit(ops.Mul(), x, x) for x in ctx.promoted(a, b)]
+    return ctx.emit(ops.Sqrt(), ctx.emit(ops.Add(), *squares))
+
+
 # Extremes ----------------------------------------------------------------------------------------------------------
 
 
@@ -133,9 +139,7 @@ def minimum(ctx: Context, a: Operand, b: Operand) -> Value:
     return ctx.emit(logic.Minimum(), *ctx.promoted(a, b))
 
 
-@translate(
-    aten.clamp.default, aten.clamp.Tensor, aten.clamp_min.default, aten.clamp_min.Tensor, aten.clip.default
-)
+@translate(aten.clamp.default, aten.clamp.Tensor, aten.clamp_min.default, aten.clamp_min.Tensor, aten.clip.default)
 def clamp(ctx: Context, x: Value, min: Operand | None = None, max: Operand | None = None) -> Value:
     x = ctx.cast(x, ctx.dtype)
     if not isinstance(min, Value) and not isinstance(max, Value):

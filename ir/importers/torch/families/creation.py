@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from ....graph import Value
-from ....ops.elementwise import Mul
+from ....ops.index import Trilu
 from ....ops.shape import Expand
-from ....types import Dim, DType
 from ..context import Context, Number, Operand, Refusal, translate
 
 aten = torch.ops.aten
@@ -28,8 +27,13 @@ def _filled(ctx: Context, number: Operand) -> Value:
     return scalar if not shape else ctx.emit(Expand(shape), scalar)
 
 
-@translate(aten.full.default, aten.full_like.default, aten.new_full.default)
-def full(ctx: Context, _: Any, number: Operand, *__: Any, **___: Any) -> Value:
+@translate(aten.new_full.default)
+def new_full(ctx: Context, _: Value, size: Any, number: Operand, **__: Any) -> Value:
+    return full(ctx, size, number)
+
+
+@translate(aten.full.default, aten.full_like.default)
+def full(ctx: Context, _: Any, number: Operand, **__: Any) -> Value:
     if not isinstance(number, Value | bool | int | float):
         raise Refusal("a value that is not fixed")
     return _filled(ctx, number)
@@ -80,15 +84,4 @@ def eye(ctx: Context, *sizes: int, **_: Any) -> Value:
 
 @translate(aten.tril.default, aten.triu.default)
 def triangle(ctx: Context, x: Value, diagonal: int = 0) -> Value:
-    rows, columns = x.type.shape[-2:]
-    if isinstance(rows, Dim) or isinstance(columns, Dim):
-        raise Refusal("a matrix whose size is not fixed")
-    lower = "tril" in str(ctx.node.target)
-    kept = np.tri(rows, columns, diagonal) if lower else 1 - np.tri(rows, columns, diagonal - 1)
-    if x.type.dtype is DType.BOOL:
-        return ctx.where(ctx.constant(kept.astype(bool)), x, ctx.scalar(False, DType.BOOL))
-    if not x.type.dtype.is_float:
-        return ctx.emit(Mul(), x, ctx.constant(kept.astype(x.type.dtype.numpy)))
-    # Not a product: the other triangle may hold infinities.
-    return ctx.where(ctx.constant(kept.astype(bool)), x, ctx.scalar(0, x.type.dtype))
-
+    return ctx.emit(Trilu("triu" in str(ctx.node.target), diagonal), x)

@@ -144,6 +144,22 @@ def leaky_relu(ctx: Context, x: Value, slope: float = 0.01) -> Value:
     return ctx.emit(ops.LeakyRelu(float(slope)), x)
 
 
+@translate(aten.rrelu_with_noise.default, aten.rrelu_with_noise_functional.default)
+def rrelu(
+    ctx: Context,
+    x: Value,
+    noise: Value,
+    lower: float = 1.0 / 8.0,
+    upper: float = 1.0 / 3.0,
+    training: bool = False,
+    generator: None = None,
+) -> Value | tuple[Value, Value]:
+    if training:
+        raise Refusal("random slopes: export the module after model.eval()")
+    y = leaky_relu(ctx, x, (lower + upper) / 2)
+    return (y, noise) if "functional" in str(ctx.node.target) else y
+
+
 @translate(aten.elu.default)
 def elu(ctx: Context, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
     """``scale * (x if x > 0 else alpha * (exp(x * input_scale) - 1))``; selu and celu are written with it."""

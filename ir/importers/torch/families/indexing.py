@@ -10,9 +10,10 @@ import torch
 
 from ....graph import Value
 from ....ops.elementwise import Add, Mul
-from ....ops.logic import Equal, Less
+from ....ops.index import GatherElements, OneHot, ScatterElements, ScatterND
+from ....ops.logic import Less
 from ....ops.shape import Concat, Expand, Gather
-from ....types import Dim, DType, normalize_axis
+from ....types import Dim, DType, broadcast_shapes, normalize_axis
 from ..context import Context, Refusal, translate
 
 aten = torch.ops.aten
@@ -32,8 +33,40 @@ def embedding(ctx: Context, weight: Value, indices: Value, *_: Any, **__: Any) -
 def one_hot(ctx: Context, indices: Value, classes: int = -1) -> Value:
     if classes < 0:
         raise Refusal("without a fixed number of classes")
-    column = ctx.reshape(indices, (*indices.type.shape, 1))
-    return ctx.cast(ctx.emit(Equal(), column, ctx.constant(np.arange(classes))), ctx.dtype)
+    return ctx.cast(ctx.emit(OneHot(classes), indices), ctx.dtype)
+
+
+@translate(aten.gather.default)
+def gather(ctx: Context, x: Value, axis: int, indices: Value, *, sparse_grad: bool = False) -> Value:
+    if not x.type.rank:
+        return ctx.reshape(ctx.emit(Gather(0), ctx.reshape(x, (1,)), indices), indices.type.shape)
+    return ctx.emit(GatherElements(normalize_axis(axis, x.type.rank)), x, indices)
+
+
+@translate(aten.unfold.default)
+def unfold(ctx: Context, x: Value, axis: int, size: int, step: int) -> Value:
+    """Windows along an axis: each gathered by its places, the places moved to the end."""
+    axis = normalize_axis(axis, x.type.rank)
+    extent = x.type.shape[axis]
+    if not isinstance(extent, int):
+        raise Refusal("a dimension that is not fixed")
+    places = np.arange(0, extent - size + 1, step)[:, None] + np.arange(size)
+    y = ctx.emit(Gather(axis), x, ctx.constant(places))
+    rest = [i for i in range(y.type.rank) if i != axis + 1]
+    return ctx.transpose(y, [*rest, axis + 1])
+
+
+@translate(aten.diagonal.default)
+def diagonal(ctx: Context, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    a, b = normalize_axis(dim1, x.type.rank), normalize_axis(dim2, x.type.rank)
+    rows, columns = x.type.shape[a], x.type.shape[b]
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise Refusal("a matrix whose size is not fixed")
+    rest = [i for i in range(x.type.rank) if i not in (a, b)]
+    moved = ctx.transpose(x, [*rest, a, b])
+    flat = ctx.reshape(moved, (*moved.type.shape[:-2], rows * columns))
+    row = np.arange(max(0, -offset), min(rows, columns - offset))
+    return ctx.emit(Gather(len(rest)), flat, ctx.constant(row * columns + row + offset))
 
 
 @translate(aten.index.Tensor, aten._unsafe_index.Tensor)
@@ -63,8 +96,8 @@ def _index_several(ctx: Context, x: Value, axes: list[int], given: list[Value]) 
 
 
 def _flat_index(ctx: Context, given: list[Value], sizes: list[int]) -> Value:
-    known = [ctx.known(i) for i in given]
-    if all(array is not None for array in known):
+    known = [array for array in map(ctx.known, given) if array is not None]
+    if len(known) == len(given):
         arrays = np.broadcast_arrays(*[np.where(a < 0, a + n, a) for a, n in zip(known, sizes, strict=True)])
         return ctx.constant(np.ravel_multi_index(tuple(arrays), tuple(sizes)))
     flat: Value | None = None
@@ -111,6 +144,70 @@ def select_scatter(ctx: Context, x: Value, source: Value, axis: int, place: int)
     return _put(ctx, x, ctx.cast(row, x.type.dtype), axis, range(place, place + 1))
 
 
+@translate(aten.copy.default)
+def copy(ctx: Context, x: Value, source: Value, non_blocking: bool = False) -> Value:
+    typed = ctx.cast(source, x.type.dtype)
+    return typed if typed.type.shape == x.type.shape else ctx.emit(Expand(x.type.shape), typed)
+
+
+@translate(aten.scatter.src, aten.scatter_add.default)
+def scatter(ctx: Context, x: Value, axis: int, indices: Value, source: Value) -> Value:
+    reduction = "add" if "scatter_add" in str(ctx.node.target) else "none"
+    return _scatter(ctx, x, axis, indices, source, reduction)
+
+
+@translate(aten.scatter.value)
+def scatter_value(ctx: Context, x: Value, axis: int, indices: Value, value: float) -> Value:
+    source = ctx.constant(np.full(ctx.static(indices), value, x.type.dtype.numpy))
+    return _scatter(ctx, x, axis, indices, source, "none")
+
+
+@translate(aten.scatter_reduce.two)
+def scatter_reduce(
+    ctx: Context, x: Value, axis: int, indices: Value, source: Value, reduce: str, *, include_self: bool = True
+) -> Value:
+    reductions = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}
+    if reduce not in reductions or not include_self:
+        raise Refusal(f"with reduce={reduce}, include_self={include_self}")
+    return _scatter(ctx, x, axis, indices, source, reductions[reduce])
+
+
+def _scatter(ctx: Context, x: Value, axis: int, indices: Value, source: Value, reduction: str) -> Value:
+    """Only as much of ``source`` is read as ``indices`` covers."""
+    for i, (size, have) in enumerate(zip(ctx.static(indices), ctx.static(source), strict=True)):
+        if size != have:
+            source = ctx.slice(source, i, 0, size)
+    return ctx.emit(ScatterElements(normalize_axis(axis, x.type.rank), reduction), x, indices, source)
+
+
+@translate(aten.index_put.default, aten._unsafe_index_put.default)
+def index_put(
+    ctx: Context, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False
+) -> Value:
+    """Rows of the leading axes at computed places; a boolean mask of the whole shape selects elementwise."""
+    given = [i for i in indices if i is not None]
+    if len(given) == 1 and given[0].type.dtype is DType.BOOL:
+        return _put_masked(ctx, x, given[0], source, accumulate)
+    if len(given) != len(indices) or any(i.type.dtype is DType.BOOL for i in given):
+        raise Refusal("at places of other axes than the first ones")
+    shape = broadcast_shapes(*(i.type.shape for i in given))
+    columns = [ctx.cast(i, DType.I64) for i in given]
+    wide = [i if i.type.shape == shape else ctx.emit(Expand(shape), i) for i in columns]
+    places = [ctx.reshape(i, (*shape, 1)) for i in wide]
+    tuples = places[0] if len(places) == 1 else ctx.emit(Concat(len(shape)), *places)
+    target = (*shape, *x.type.shape[len(given) :])
+    source = ctx.cast(source, x.type.dtype)
+    source = source if source.type.shape == target else ctx.emit(Expand(target), source)
+    return ctx.emit(ScatterND("add" if accumulate else "none"), x, tuples, source)
+
+
+def _put_masked(ctx: Context, x: Value, mask: Value, source: Value, accumulate: bool) -> Value:
+    if source.type.rank or accumulate:
+        raise Refusal("values at a boolean mask: their number depends on the data")
+    wide = ctx.reshape(mask, (*mask.type.shape, *[1] * (x.type.rank - mask.type.rank)))
+    return ctx.where(wide, ctx.cast(source, x.type.dtype), x)
+
+
 def _put(ctx: Context, x: Value, source: Value, axis: int, places: range) -> Value:
     """``x`` with the rows at ``places`` (ascending) replaced by those of ``source``."""
     size = x.type.shape[axis]
@@ -131,4 +228,3 @@ def _put(ctx: Context, x: Value, source: Value, axis: int, places: range) -> Val
     if places.stop < size:
         parts.append(ctx.slice(x, axis, places.stop, size))
     return source if len(parts) == 1 else ctx.emit(Concat(axis), *parts)
-

@@ -47,6 +47,18 @@ def vector_product(ctx: Context, a: Value, b: Value) -> Value:
     return matmul(ctx, a, b)
 
 
+@translate(aten.bilinear.default)
+def bilinear(ctx: Context, a: Value, b: Value, weight: Value, bias: Value | None = None) -> Value:
+    """``y[o] = sum over i, j of a[i] * weight[o, i, j] * b[j]``: a linear layer of ``a``, then a product with ``b``."""
+    outputs, left, right = weight.type.static_shape
+    lead = a.type.shape[:-1]
+    rows = ctx.reshape(ctx.transpose(weight, (0, 2, 1)), (outputs * right, left))
+    mixed = ctx.reshape(ctx.emit(Linear(), a, rows), (*lead, outputs, right))
+    column = ctx.reshape(b, (*lead, right, 1))
+    y = ctx.reshape(ctx.emit(MatMul(), mixed, column), (*lead, outputs))
+    return y if bias is None else ctx.emit(Add(), y, bias)
+
+
 @translate(aten.addmm.default)
 def addmm(ctx: Context, bias: Value, a: Value, b: Value, *, beta: Number = 1, alpha: Number = 1) -> Value:
     """``beta * bias + alpha * (a @ b)``; with a constant ``b`` and a plain bias it is a linear layer."""

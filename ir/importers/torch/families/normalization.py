@@ -10,8 +10,8 @@ import torch
 
 from ....errors import ModelError
 from ....graph import Value
-from ....ops.elementwise import Add, Log, Mul
-from ....ops.norm import BatchNorm, LayerNorm, Softmax
+from ....ops.elementwise import Add, Mul
+from ....ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
 from ....types import DType
 from ..context import Context, Refusal, translate
 
@@ -124,4 +124,8 @@ def softmax(ctx: Context, x: Value, axis: int, dtype: torch.dtype | bool | None 
 
 @translate(aten.log_softmax.int, aten._log_softmax.default)
 def log_softmax(ctx: Context, x: Value, axis: int, dtype: torch.dtype | bool | None = None) -> Value:
-    return ctx.emit(Log(), softmax(ctx, x, axis, dtype))
+    if isinstance(dtype, torch.dtype):
+        x = ctx.cast(x, DType.from_torch(dtype))
+    if not x.type.rank:
+        raise Refusal("of a single number")
+    return ctx.emit(LogSoftmax(axis % x.type.rank), x)

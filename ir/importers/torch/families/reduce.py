@@ -11,7 +11,8 @@ import torch
 from ....graph import Value
 from ....op import Op
 from ....ops.elementwise import Mul, Sqrt, Sub
-from ....ops.reduce import ArgMax, ArgMin, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum
+from ....ops.reduce import ArgMax, ArgMin, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum
+from ....ops.scan import CumProd, CumSum, TopK
 from ....types import Dim, DType, normalize_axis
 from ..context import Context, Refusal, translate
 
@@ -142,3 +143,51 @@ def any_true(ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False) -
 def all_true(ctx: Context, x: Value, axes: Axes = None, keepdim: bool = False) -> Value:
     bits = ctx.cast(ctx.cast(x, DType.BOOL), DType.I32)
     return ctx.cast(_reduce(ctx, ReduceMin, bits, axes, keepdim), DType.BOOL)
+
+
+@translate(aten.cumsum.default)
+def cumsum(ctx: Context, x: Value, axis: int, *, dtype: torch.dtype | None = None) -> Value:
+    return _cumulative(ctx, CumSum, x, axis)
+
+
+@translate(aten.cumprod.default)
+def cumprod(ctx: Context, x: Value, axis: int, *, dtype: torch.dtype | None = None) -> Value:
+    return _cumulative(ctx, CumProd, x, axis)
+
+
+def _cumulative(ctx: Context, kind: type[CumSum | CumProd], x: Value, axis: int) -> Value:
+    x = ctx.cast(x, ctx.dtype)
+    return ctx.emit(kind(normalize_axis(axis, x.type.rank)), x) if x.type.rank else x
+
+
+@translate(aten.topk.default)
+def topk(
+    ctx: Context, x: Value, count: int, axis: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[Value, ...]:
+    return ctx.emit_all(TopK(count, normalize_axis(axis, x.type.rank), largest), x)
+
+
+@translate(aten.sort.default)
+def sort(ctx: Context, x: Value, axis: int = -1, descending: bool = False) -> tuple[Value, ...]:
+    axis = normalize_axis(axis, x.type.rank)
+    size = x.type.shape[axis]
+    if not isinstance(size, int):
+        raise Refusal("a dimension that is not fixed")
+    return ctx.emit_all(TopK(size, axis, descending), x)
+
+
+@translate(aten.sort.stable)
+def stable_sort(
+    ctx: Context, x: Value, *, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> tuple[Value, ...]:
+    return sort(ctx, x, dim, descending)
+
+
+@translate(aten.argsort.default)
+def argsort(ctx: Context, x: Value, axis: int = -1, descending: bool = False) -> Value:
+    return sort(ctx, x, axis, descending)[1]
+
+
+@translate(aten.logsumexp.default)
+def logsumexp(ctx: Context, x: Value, axes: Axes, keepdim: bool = False) -> Value:
+    return _reduce(ctx, ReduceLogSumExp, ctx.cast(x, ctx.dtype), axes, keepdim)

@@ -4,61 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ....graph import Value
 from ....ops.resize import Resize
+from ....ops.shape import Gather
+from ....types import Shape
 from ..context import Context, Refusal, translate
 
 aten = torch.ops.aten
 Scales = Sequence[float] | None
 
 
-@translate(
-    aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec
-)
+@translate(aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)
 def nearest(ctx: Context, x: Value, size: object, scales: Scales = None) -> Value:
-    return _resize(ctx, x, scales, "nearest", half_pixel=False, rounding="floor")
+    return _nearest(ctx, x, scales, 0.0)
 
 
-@translate(
-    aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec
-)
+@translate(aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec)
 def nearest_exact(ctx: Context, x: Value, size: object, scales: Scales = None) -> Value:
-    """The element under the centre: floor((i + 1/2) * scale), the upper one of two at the same distance."""
-    return _resize(ctx, x, scales, "nearest", half_pixel=True, rounding="round_prefer_ceil")
+    """The element under the centre of each output."""
+    return _nearest(ctx, x, scales, 0.5)
+
+
+def _nearest(ctx: Context, x: Value, scales: Scales, shift: float) -> Value:
+    """Output i reads element floor((i + shift) * scale), where torch rounds each step to float32.
+
+    An axis on which those roundings change a place is gathered from the places themselves.
+    """
+    before, after = ctx.static(x), _fixed(ctx.shape)
+    steps = [1.0, 1.0, *(_step(n, m, scales, i) for i, (n, m) in enumerate(zip(before[2:], after[2:], strict=True)))]
+    # An exact result must not fall below its integer by the rounding of a float64 product.
+    op = Resize(after, tuple(steps), (0.0, 0.0, *(shift * s + 1e-6 for s in steps[2:])), "nearest", "floor")
+    odd: dict[int, np.ndarray] = {}
+    for axis in range(2, len(before)):
+        output = np.arange(after[axis], dtype=np.float32) + np.float32(shift)
+        places = np.minimum(np.floor(output * np.float32(steps[axis])).astype(np.int64), before[axis] - 1)
+        if not np.array_equal(op.taps(axis, before[axis])[0][:, 0], places):
+            odd[axis] = places
+    if not odd:
+        return ctx.emit(op, x)
+    for axis in range(2, len(before)):
+        places = odd.get(axis, op.taps(axis, before[axis])[0][:, 0])
+        x = ctx.emit(Gather(axis), x, ctx.constant(places))
+    return x
+
+
+def _step(size: int, out: int, scales: Scales, axis: int) -> float:
+    return 1.0 / scales[axis] if scales else size / out
+
+
+def _fixed(shape: Shape) -> tuple[int, ...]:
+    sizes = tuple(size for size in shape if isinstance(size, int))
+    if len(sizes) != len(shape):
+        raise Refusal("a size that is not fixed")
+    return sizes
 
 
 @translate(aten.upsample_linear1d.vec, aten.upsample_bilinear2d.vec, aten.upsample_trilinear3d.vec)
 def linear(ctx: Context, x: Value, size: object, align_corners: bool, scales: Scales = None) -> Value:
-    return _resize(ctx, x, scales, "linear", half_pixel=True, align=align_corners)
+    return _smooth(ctx, x, scales, "linear", align_corners)
 
 
 @translate(aten.upsample_bicubic2d.vec)
 def cubic(ctx: Context, x: Value, size: object, align_corners: bool, scales: Scales = None) -> Value:
-    return _resize(ctx, x, scales, "cubic", half_pixel=True, align=align_corners)
+    return _smooth(ctx, x, scales, "cubic", align_corners)
 
 
-def _resize(
-    ctx: Context,
-    x: Value,
-    scales: Scales,
-    mode: str,
-    *,
-    half_pixel: bool,
-    align: bool = False,
-    rounding: str = "round_prefer_floor",
-) -> Value:
-    before, after = ctx.static(x), ctx.shape
-    sizes = tuple(size for size in after if isinstance(size, int))
-    if len(sizes) != len(after):
-        raise Refusal("a size that is not fixed")
+def _smooth(ctx: Context, x: Value, scales: Scales, mode: str, align: bool) -> Value:
+    """With ``align`` the corners' centres map to each other, else the outer edges do."""
+    before, after = ctx.static(x), _fixed(ctx.shape)
     scale, offset = [1.0, 1.0], [0.0, 0.0]
-    for axis, (size, out) in enumerate(zip(before[2:], sizes[2:], strict=True)):
-        if align:
-            step = (size - 1) / (out - 1) if out > 1 else 0.0
-        else:
-            step = 1.0 / scales[axis] if scales else size / out
+    for axis, (size, out) in enumerate(zip(before[2:], after[2:], strict=True)):
+        step = ((size - 1) / (out - 1) if out > 1 else 0.0) if align else _step(size, out, scales, axis)
         scale.append(step)
-        offset.append(0.5 * step - 0.5 if half_pixel and not align else 0.0)
-    return ctx.emit(Resize(sizes, tuple(scale), tuple(offset), mode, rounding), x)
+        offset.append(0.0 if align else 0.5 * step - 0.5)
+    return ctx.emit(Resize(after, tuple(scale), tuple(offset), mode), x)
