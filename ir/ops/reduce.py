@@ -27,6 +27,10 @@ class Reduction(Op):
             return (TensorType(x.dtype, tuple(1 if i in axes else d for i, d in enumerate(x.shape))),)
         return (TensorType(x.dtype, tuple(d for i, d in enumerate(x.shape) if i not in axes)),)
 
+    def fill_if_empty(self, x: torch.Tensor, neutral: float) -> torch.Tensor:
+        """The result over no elements."""
+        return x.new_full(x.sum(self.axes, keepdim=self.keep).shape, neutral)
+
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         return Cost(elementwise=inputs[0].size)
 
@@ -60,23 +64,29 @@ class ReduceSum(Reduction):
 @register_op
 @dataclass(frozen=True)
 class ReduceMax(Reduction):
-    """Largest element."""
+    """Largest element; the smallest possible one where there is none."""
 
     name: ClassVar[str] = "reduce_max"
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
-        return x.amax(self.axes, keepdim=self.keep) if self.axes else x
+        if not self.axes:
+            return x
+        lowest = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
+        return self.fill_if_empty(x, lowest) if not x.numel() else x.amax(self.axes, keepdim=self.keep)
 
 
 @register_op
 @dataclass(frozen=True)
 class ReduceMin(Reduction):
-    """Smallest element."""
+    """Smallest element; the largest possible one where there is none."""
 
     name: ClassVar[str] = "reduce_min"
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
-        return x.amin(self.axes, keepdim=self.keep) if self.axes else x
+        if not self.axes:
+            return x
+        highest = float("inf") if x.is_floating_point() else torch.iinfo(x.dtype).max
+        return self.fill_if_empty(x, highest) if not x.numel() else x.amin(self.axes, keepdim=self.keep)
 
 
 @register_op

@@ -77,12 +77,16 @@ class Builder:
         return tuple(Tensor.of(to_numpy(r)) for r in results)
 
     def require_constant(self, operand: Operand, what: str) -> None:
-        """Stop the translation of a node unless ``operand`` is known now; names the inputs that would have to be."""
+        """Stop the translation of a node unless ``operand`` is known now.
+
+        Names the inputs that would have to be constants, unless those are data: float tensors of more than one axis.
+        """
         if isinstance(operand, Value):
             inputs = sources(operand)
-            if not inputs:
-                raise Refusal(f"{what} is computed while the network runs")
-            raise Unknown(inputs, what)
+            data = [v.name for v in inputs if v.type.dtype.is_float and v.type.rank > 1]
+            if data or not inputs:
+                raise Refusal(f"{what} depends on the data{' of ' if data else ''}{', '.join(data)}")
+            raise Unknown(tuple(v.name for v in inputs), what)
 
     def shape_hint(self, dims: Sequence[str]) -> str:
         """How to fix dimensions, by the inputs that have them."""
@@ -96,9 +100,9 @@ def _example(dim: int | Dim) -> str:
     return f"<{dim.name}>" if isinstance(dim, Dim) else str(dim)
 
 
-def sources(value: Value) -> tuple[str, ...]:
-    """Names of the graph inputs that a value is computed from."""
-    found: dict[str, None] = {}
+def sources(value: Value) -> tuple[Value, ...]:
+    """The graph inputs that a value is computed from."""
+    found: dict[Value, None] = {}
     seen: set[Value] = set()
     todo = [value]
     while todo:
@@ -107,10 +111,10 @@ def sources(value: Value) -> tuple[str, ...]:
             continue
         seen.add(current)
         if current.producer is None:
-            found[current.name] = None
+            found[current] = None
         else:
             todo.extend(current.producer.inputs)
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=lambda v: v.index))
 
 
 def type_of(operand: Operand) -> TensorType:

@@ -36,6 +36,7 @@ class Context:
         operands: Sequence[Operand | None],
         outputs: Sequence[str],
         expand: Callable[[Context, onnx.FunctionProto], tuple[Operand | None, ...]],
+        define: Callable[[Context], tuple[Operand | None, ...]],
         inline: Callable[[Any], tuple[Operand | None, ...]],
     ) -> None:
         self.builder = builder
@@ -47,6 +48,7 @@ class Context:
         self.outputs = outputs
         """Names of the outputs, empty where one is not asked for."""
         self._expand = expand
+        self._define = define
         self._inline = inline
 
     # Operands
@@ -203,6 +205,10 @@ class Context:
     def expand(self, function: onnx.FunctionProto) -> tuple[Operand | None, ...]:
         """Translate the node as the body of ``function``."""
         return self._expand(self, function)
+
+    def by_definition(self) -> tuple[Operand | None, ...]:
+        """Translate the node as the function body by which ONNX defines its operator."""
+        return self._define(self)
 
     def inline(self, subgraph: Any) -> tuple[Operand | None, ...]:
         """Translate a subgraph in place; its outputs."""

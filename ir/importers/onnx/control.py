@@ -30,6 +30,5 @@ def constant(c: Context) -> Operand:
 @translate("If")
 def branch(c: Context) -> tuple[Operand | None, ...]:
     """A constant condition chooses the branch that is translated in place."""
-    if c.is_graph_value(c.value(0)):
-        raise Refusal("the condition is computed while the network runs; only a constant If is inlined")
-    return c.inline(c.attr("then_branch" if bool(c.constant(0).item()) else "else_branch"))
+    condition = c.constant(0, "the condition (only a constant If is inlined)")
+    return c.inline(c.attr("then_branch" if bool(condition.item()) else "else_branch"))

@@ -105,6 +105,7 @@ class Importer:
             operands,
             [t.name for t in node.outputs],
             expand=lambda c, function: self._expand(c, function, scope),
+            define=lambda c: self._expand(c, functions.body_of(c, domain, version), scope),
             inline=lambda subgraph: self._inline(subgraph, scope),
         )
         try:
@@ -152,7 +153,7 @@ class Importer:
         if translation is not None:
             result = translation(context)
             return result if isinstance(result, tuple) else (result,)
-        return context.expand(functions.body_of(context, domain, version))
+        return context.by_definition()
 
     def _operand(self, tensor: gs.Tensor, scope: Scope, origin: str) -> tuple[Operand | None, bool]:
         """The operand a node reads (None when left out), and whether it could be translated."""

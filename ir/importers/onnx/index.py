@@ -14,7 +14,7 @@ from .attributes import element_type
 from .context import Context
 from .errors import Refusal
 from .moves import reshape
-from .operand import Operand, is_constant
+from .operand import Operand
 from .registry import translate
 
 
@@ -101,8 +101,6 @@ def range_node(c: Context) -> Operand:
 @translate("NonZero")
 def non_zero(c: Context) -> Operand:
     """Of a constant: the number of results is part of the output's shape."""
-    if not is_constant(c.value(0)):
-        _refuse_data_dependent(c)
     return c.const(np.stack(np.nonzero(c.constant(0))).astype(np.int64))
 
 
@@ -131,9 +129,4 @@ def eye_like(c: Context) -> Operand:
 @translate("Unique", "NonMaxSuppression")
 def data_dependent(c: Context) -> Operand:
     """Refused."""
-    _refuse_data_dependent(c)
-    return c.value(0)
-
-
-def _refuse_data_dependent(c: Context) -> None:
     raise Refusal("the shape of its result depends on the data; cut the model before it")
