@@ -11,52 +11,26 @@ Everything here raises :class:`~octavo.ir.errors.OctavoError` for a mistake in t
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..ir.errors import UsageError
 from ..ir.graph import Graph
-from ..ir.op import Stage
-from ..passes.base import Pass, PassContext, Ranges, ignore_progress, ignore_text
-from ..passes.calibration.ranges import load_ranges, save_ranges
+from ..passes.base import PassContext, Ranges, ignore_progress, ignore_text
 from ..passes.observers import PipelineObserver
 from ..passes.pipeline import Pipeline
-from .data import Source, open_data
+from .cache import Cache
+from .data import Source
+from .freeze import Progress, Report, open_calibration, parse_preprocess, read_ranges
+from .job import CompileResult, Job, read_labels, run_job
 from .models import Model
 from .preprocess import Preprocess
 from .shapes import Shapes
 from .targets import resolve_target
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .bundle.loader import Bundle
-    from .bundle.manifest import Json, Manifest
-
-    Report = Callable[[str], None]
-    Progress = Callable[[str, int, int | None], None]
-
 __all__ = ["CompileResult", "compile", "optimize", "trace"]
-
-
-@dataclass(frozen=True)
-class CompileResult:
-    """A written bundle: its folder, its manifest, and the ranges that reproduce it."""
-
-    path: Path
-    manifest: Manifest
-    ranges: Ranges
-
-    def load(self) -> Bundle:
-        """The bundle, ready to run on this machine."""
-        from .bundle.loader import load
-
-        return load(self.path)
 
 
 def trace(
@@ -113,8 +87,8 @@ def optimize(
     """
     if context is None:
         context = PassContext(
-            calibration=_open_calibration(graph, calibration, preprocess, limit),
-            ranges=_read_ranges(ranges),
+            calibration=open_calibration(graph, calibration, preprocess, limit),
+            ranges=read_ranges(ranges),
             report=report,
             progress=progress,
         )
@@ -144,6 +118,7 @@ def compile(
     labels: Sequence[str] | Path | str | None = None,
     overwrite: bool = False,
     jobs: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
     observers: Sequence[PipelineObserver] = (),
     report: Report = ignore_text,
     progress: Progress = ignore_progress,
@@ -166,160 +141,23 @@ def compile(
         labels: names of the classes, or a file with one on each line.
         overwrite: replace an existing bundle.
         jobs: processes that generate kernels; as many as CPUs by default.
+        cache: a folder that keeps bundles, so that the same compilation is a copy the next time.
 
     Raises:
         OctavoError: any mistake in the model, the data or the options; nothing is left half-written.
     """
-    from .. import __version__
-    from .compiler import compile_graphs
-
-    selected = resolve_target(target, mcpu, features)
-    parsed = Pipeline.parse(pipeline)
-    preprocessing = _parse_preprocess(preprocess)
-    label_names = read_labels(labels)
-    fixed = {**_read_ranges(ranges), **(act_ranges or {})}
-    plans = [shapes] if isinstance(shapes, Mapping) else list(shapes or ())
-    graphs = Model(model, example_inputs, None, dict(constants or {})).trace_fixed(plans)
-    freezer = Freezer(parsed, calibration, preprocessing, limit, fixed, observers, report, progress)
-    frozen = freezer.freeze(graphs)
-    bundle_name = name or graphs[0].name
-    made: dict[str, Json] = {
-        "octavo": __version__,
-        "pipeline": str(parsed),
-        "ranges": {key: [low, high] for key, (low, high) in sorted(freezer.ranges.items())},
-    }
-    manifest = compile_graphs(
-        frozen,
-        selected,
-        Path(output),
-        name=bundle_name,
-        prefix=prefix_of(bundle_name),
-        made=made,
-        preprocessing=None if preprocessing is None else preprocessing.to_json(),
-        labels=label_names,
-        overwrite=overwrite,
-        jobs=jobs or len(os.sched_getaffinity(0)),
-        progress=progress,
+    job = Job(
+        model=Model(model, example_inputs, None, dict(constants or {})),
+        output=Path(output),
+        target=resolve_target(target, mcpu, features),
+        plans=[shapes] if isinstance(shapes, Mapping) else list(shapes or ()),
+        pipeline=pipeline,
+        calibration=calibration,
+        preprocess=parse_preprocess(preprocess),
+        limit=limit,
+        ranges={**read_ranges(ranges), **(act_ranges or {})},
+        name=name,
+        labels=read_labels(labels),
     )
-    return CompileResult(Path(output), manifest, freezer.ranges)
-
-
-@dataclass
-class Freezer:
-    """Runs the pipeline on the graph of every plan: the first one calibrates, the others take over its ranges."""
-
-    pipeline: Pipeline
-    calibration: Source | None = None
-    preprocess: Preprocess | None = None
-    limit: int | None = None
-    ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
-    observers: Sequence[PipelineObserver] = ()
-    report: Report = ignore_text
-    progress: Progress = ignore_progress
-
-    def freeze(self, graphs: Sequence[Graph]) -> tuple[Graph, ...]:
-        """The frozen graphs, in the order given; ``ranges`` then holds every range."""
-        if all(map(is_frozen, graphs)):
-            return tuple(graphs)
-        leader = self._fitting(graphs)
-        keeper = _RangeKeeper()
-        frozen = {leader: self._run(graphs[leader], dict(self.ranges), self.calibration, keeper)}
-        self.ranges = keeper.ranges or self.ranges
-        for index, graph in enumerate(graphs):
-            if index != leader:
-                frozen[index] = self._run(graph, self.ranges, None, keeper)
-        return tuple(frozen[index] for index in range(len(graphs)))
-
-    def _run(self, graph: Graph, ranges: Ranges, calibration: Source | None, keeper: PipelineObserver) -> Graph:
-        context = PassContext(
-            calibration=_open_calibration(graph, calibration, self.preprocess, self.limit),
-            ranges=ranges,
-            report=self.report,
-            progress=self.progress,
-        )
-        return optimize(graph, self.pipeline, observers=(*self.observers, keeper), context=context)
-
-    def _fitting(self, graphs: Sequence[Graph]) -> int:
-        """The first plan that the calibration data fits; the first of all when it fits none, for its error."""
-        from ..ir.errors import CalibrationError
-
-        if self.calibration is None or len(graphs) == 1:
-            return 0
-        for index, graph in enumerate(graphs):
-            batches = _open_calibration(graph, self.calibration, self.preprocess, 1)
-            try:
-                if batches is not None and next(iter(batches)):
-                    return index
-            except CalibrationError:
-                continue
-        return 0
-
-
-@dataclass
-class _RangeKeeper(PipelineObserver):
-    """Takes the ranges out of the graph while it has them."""
-
-    ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])
-
-    def after(self, pass_: Pass, graph: Graph, changed: bool, seconds: float) -> None:
-        from ..passes.quantize import ranges
-
-        self.ranges = ranges(graph) or self.ranges
-
-
-def is_frozen(graph: Graph) -> bool:
-    """Whether a graph holds integer ops already."""
-    return any(node.op.stage is Stage.INTEGER for node in graph.nodes)
-
-
-def prefix_of(name: str) -> str:
-    """The C identifier that a bundle of this name puts before its symbols."""
-    word = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_")
-    return word if word[:1].isalpha() else f"net_{word}".rstrip("_")
-
-
-def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | None:
-    """Class names, from a file with one on each line when it is a path.
-
-    Raises:
-        UsageError: the file cannot be read, or is empty.
-    """
-    if labels is None or not isinstance(labels, str | Path):
-        return None if labels is None else tuple(labels)
-    try:
-        lines = tuple(Path(labels).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"the labels cannot be read: {reason}", where=str(labels)) from error
-    if not lines:
-        raise UsageError("the file of labels is empty", where=str(labels), expected="one label on each line")
-    return lines
-
-
-def write_ranges(ranges: Ranges, path: Path) -> None:
-    """Save ranges as JSON, whole or not at all.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    try:
-        save_ranges(ranges, path)
-    except OSError as error:
-        raise UsageError(f"the ranges cannot be written: {error.strerror}", where=str(path)) from error
-
-
-def _open_calibration(
-    graph: Graph, source: Source | None, preprocess: str | Preprocess | None, limit: int | None
-) -> Any:
-    if source is None:
-        return None
-    inputs = {value.name: value.type for value in graph.inputs}
-    return open_data(source, inputs, preprocess=_parse_preprocess(preprocess), limit=limit)
-
-
-def _parse_preprocess(preprocess: str | Preprocess | None) -> Preprocess | None:
-    return Preprocess.parse(preprocess) if isinstance(preprocess, str) else preprocess
-
-
-def _read_ranges(ranges: Ranges | Path | str | None) -> Ranges:
-    return load_ranges(Path(ranges)) if isinstance(ranges, str | Path) else dict(ranges or {})
+    jobs = jobs or len(os.sched_getaffinity(0))
+    return run_job(job, Cache(Path(cache)) if cache else None, overwrite, jobs, observers, report, progress)

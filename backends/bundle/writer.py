@@ -72,6 +72,21 @@ def write_bundle(
     return manifest
 
 
+def copy_bundle(source: Path, folder: Path, *, overwrite: bool = False) -> None:
+    """Copies a bundle to ``folder``: all of it, or nothing.
+
+    Raises:
+        BundleError: the folder exists, or cannot be written.
+    """
+    folder = folder.absolute()
+    _check_destination(folder, overwrite)
+    with _explained(folder), _staging(folder) as staging:
+        for path in source.iterdir():
+            shutil.copyfile(path, staging / path.name)
+        _sync(staging)
+        _publish(staging, folder)
+
+
 def _fill(staging: Path, contents: BundleContents, toolchain: Toolchain) -> Manifest:
     program = contents.program
     build = _identify(contents)

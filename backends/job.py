@@ -1,0 +1,164 @@
+"""One compilation: everything that decides the bytes of a bundle, run or copied from a cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..ir.errors import UsageError
+from ..ir.target import Target
+from ..passes.base import Ranges
+from ..passes.observers import PipelineObserver
+from ..passes.pipeline import Pipeline
+from .bundle.manifest import Manifest
+from .cache import Cache, digest_compiler, digest_files, digest_json
+from .data import Source, open_data
+from .freeze import Freezer, Progress, Report
+from .models import Model
+from .preprocess import Preprocess
+from .shapes import Shapes
+
+if TYPE_CHECKING:
+    from .bundle.loader import Bundle
+    from .bundle.manifest import Json
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """A written bundle: its folder, its manifest, and whether it came from the cache."""
+
+    path: Path
+    manifest: Manifest
+    cached: bool = False
+
+    @property
+    def ranges(self) -> Ranges:
+        """The ranges of every quantized activation; given as ``ranges`` they make the same bundle without data."""
+        return manifest_ranges(self.manifest)
+
+    def load(self) -> Bundle:
+        """The bundle, ready to run on this machine."""
+        from .bundle.loader import load
+
+        return load(self.path)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the bytes of a bundle, and where it goes."""
+
+    model: Model
+    output: Path
+    target: Target
+    plans: Sequence[Shapes]
+    pipeline: str
+    calibration: Source | None
+    preprocess: Preprocess | None
+    limit: int | None
+    ranges: Ranges
+    name: str | None
+    labels: tuple[str, ...] | None
+
+    def key(self) -> str | None:
+        """The digest that names the bundle in a cache; None when only compiling tells."""
+        model = self.model.digest()
+        if model is None or self.model.constants or (calibration := self._digest_calibration()) is None:
+            return None
+        return digest_json(
+            {
+                "compiler": digest_compiler(),
+                "model": [model, Path(self.model.source).stem, self.name],
+                "target": [self.target.name, *(level.name for level in self.target.levels)],
+                "plans": [{name: list(shape) for name, shape in plan.items()} for plan in self.plans],
+                "pipeline": self.pipeline,
+                "calibration": [calibration, self.limit, None if self.preprocess is None else str(self.preprocess)],
+                "ranges": {name: list(pair) for name, pair in self.ranges.items()},
+                "labels": None if self.labels is None else list(self.labels),
+            }
+        )
+
+    def _digest_calibration(self) -> str | None:
+        if self.calibration is None:
+            return ""
+        if not isinstance(self.calibration, str | Path):
+            return None
+        return digest_files(open_data(self.calibration, {}).files)
+
+
+def run_job(
+    job: Job,
+    cache: Cache | None,
+    overwrite: bool,
+    jobs: int,
+    observers: Sequence[PipelineObserver],
+    report: Report,
+    progress: Progress,
+) -> CompileResult:
+    """Compile, or copy from the cache."""
+    key = job.key() if cache else None
+    if cache and key and (manifest := cache.fetch(key, job.output, overwrite=overwrite)):
+        return CompileResult(job.output, manifest, cached=True)
+    from .. import __version__
+    from .compiler import compile_graphs
+
+    pipeline = Pipeline.parse(job.pipeline)
+    graphs = job.model.trace_fixed(job.plans)
+    freezer = Freezer(pipeline, job.calibration, job.preprocess, job.limit, job.ranges, observers, report, progress)
+    frozen = freezer.freeze(graphs)
+    name = job.name or graphs[0].name
+    made: dict[str, Json] = {
+        "octavo": __version__,
+        "model": job.model.digest(),
+        "pipeline": str(pipeline),
+        "ranges": {key: [low, high] for key, (low, high) in sorted(freezer.ranges.items())},
+    }
+    manifest = compile_graphs(
+        frozen,
+        job.target,
+        job.output,
+        name=name,
+        prefix=prefix_of(name),
+        made=made,
+        preprocessing=None if job.preprocess is None else job.preprocess.to_json(),
+        labels=job.labels,
+        overwrite=overwrite,
+        jobs=jobs,
+        progress=progress,
+    )
+    if cache and key:
+        cache.store(key, job.output)
+    return CompileResult(job.output, manifest)
+
+
+def manifest_ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
+    """The ranges that a bundle was made with."""
+    ranges = manifest.made.get("ranges")
+    pairs = ranges.items() if isinstance(ranges, dict) else ()
+    return {name: (float(p[0]), float(p[1])) for name, p in pairs if isinstance(p, list)}  # type: ignore[arg-type]
+
+
+def prefix_of(name: str) -> str:
+    """The C identifier that a bundle of this name puts before its symbols."""
+    word = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_")
+    return word if word[:1].isalpha() else f"net_{word}".rstrip("_")
+
+
+def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | None:
+    """Class names, from a file with one on each line when it is a path.
+
+    Raises:
+        UsageError: the file cannot be read, or is empty.
+    """
+    if labels is None or not isinstance(labels, str | Path):
+        return None if labels is None else tuple(labels)
+    try:
+        lines = tuple(Path(labels).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"the labels cannot be read: {reason}", where=str(labels)) from error
+    if not lines:
+        raise UsageError("the file of labels is empty", where=str(labels), expected="one label on each line")
+    return lines
