@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from .constants import Tensor
 from .errors import ModelError, VerifyError
-from .op import Op, arity
-from .types import TensorType
+from .op import Op, arity, with_dims
+from .types import Dim, TensorType, bind_dims
 
 
 class Precision(enum.Enum):
@@ -236,21 +236,32 @@ class Graph:
                 return name
 
     def clone(self, *, inputs: Mapping[str, TensorType] | None = None) -> Graph:
-        """An independent copy; with new ``inputs`` types, every type downstream is inferred again."""
+        """An independent copy; with new ``inputs`` types, every type downstream is inferred again.
+
+        A symbolic dimension of an input that gets a size gets it everywhere, in the attributes of ops too.
+        """
         copy = Graph(self.name)
         mapping: dict[Value, Value] = {}
+        sizes = self._sizes(inputs) if inputs else {}
         for value in self._inputs:
             new_type = (inputs or {}).get(value.name, value.type)
-            mapping[value] = copy.add_input(value.name, new_type)
+            shape = tuple(sizes.get(d, d) if isinstance(d, Dim) else d for d in new_type.shape)
+            mapping[value] = copy.add_input(value.name, new_type.with_shape(shape))
         for node in self.nodes:
             types = None if inputs else [v.type for v in node.outputs]
             names = [v.name for v in node.outputs]
             operands = [mapping[v] for v in node.inputs]
-            twin = copy.insert(node.op, operands, origin=node.origin, names=names, types=types)
+            twin = copy.insert(with_dims(node.op, sizes), operands, origin=node.origin, names=names, types=types)
             twin.decision = node.decision
             mapping.update(zip(node.outputs, twin.outputs, strict=True))
         copy.set_outputs([mapping[v] for v in self._outputs], self._output_names)
         return copy
+
+    def _sizes(self, types: Mapping[str, TensorType]) -> dict[Dim, int | Dim]:
+        """What symbolic dimensions become when inputs get these types."""
+        named = {v.name: v.type for v in self._inputs}
+        pairs = [(named[name].shape, new.shape) for name, new in types.items() if name in named]
+        return bind_dims((old, new) for old, new in pairs if len(old) == len(new))
 
     def constants(self) -> dict[str, Tensor]:
         """Every constant by digest."""

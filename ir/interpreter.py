@@ -12,10 +12,10 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from .errors import InputError
+from .errors import InputError, ModelError
 from .graph import Graph, Node, Value
-from .op import ExactOp, Op
-from .types import Dim, DType, TensorType, format_shape
+from .op import ExactOp, Op, with_dims
+from .types import Dim, DType, TensorType, bind_dims, format_shape
 
 Observe = Callable[[Value, torch.Tensor], None]
 
@@ -56,11 +56,13 @@ def run_torch(graph: Graph, inputs: Sequence[torch.Tensor], observe: Observe | N
     """
     remaining = {v: len(v.uses) + sum(o is v for o in graph.outputs) for v in graph.values()}
     env: dict[Value, torch.Tensor] = dict(zip(graph.inputs, inputs, strict=True))
+    sizes = bind_dims((v.type.shape, tensor.shape) for v, tensor in env.items() if not v.type.is_static)
     if observe:
         for value, tensor in env.items():
             observe(value, tensor)
     for node in graph.nodes:
-        results = run_node(node, [env[v] for v in node.inputs])
+        operands = [env[v] for v in node.inputs]
+        results = run_op(with_dims(node.op, sizes), [v.type for v in node.inputs], operands)
         for value, tensor in zip(node.outputs, results, strict=True):
             if remaining[value]:
                 env[value] = tensor
@@ -115,6 +117,10 @@ def check_feeds(graph: Graph, feeds: Mapping[str, np.ndarray]) -> None:
         raise InputError(what, expected=f"inputs {', '.join(names)}")
     for value in graph.inputs:
         _check_feed(value.name, value.type, feeds[value.name])
+    try:
+        bind_dims((v.type.shape, feeds[v.name].shape) for v in graph.inputs)
+    except ModelError as error:
+        raise InputError(error.what, expected="one size for it in all inputs") from error
 
 
 def _check_feed(name: str, type: TensorType, array: np.ndarray) -> None:

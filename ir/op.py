@@ -12,12 +12,12 @@ import enum
 import functools
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .errors import UsageError, VerifyError
-from .types import DType, TensorType
+from .types import Dim, DType, TensorType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,11 @@ class Op(ABC):
 
     @abstractmethod
     def infer(self, *args: Any, **kwargs: Any) -> tuple[TensorType, ...]:
-        """Types of the outputs, from the operands' types in order; raises :class:`~octavo.ir.errors.ModelError` when the inputs do not fit."""
+        """Types of the outputs, from the operands' types in order.
+
+        Raises:
+            ModelError: the operands do not fit.
+        """
 
     def run(self, *args: Any, **kwargs: Any) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Float meaning in torch: differentiable, judged by tolerance. An :class:`ExactOp` has ``exact`` instead."""
@@ -175,6 +179,18 @@ def attribute_types(cls: type[Op]) -> dict[str, Any]:
     """Field name to annotated type, resolved."""
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def with_dims(op: Op, sizes: Mapping[Dim, int | Dim]) -> Op:
+    """The op with symbolic dimensions in its attributes (target shapes) replaced by what ``sizes`` says of them."""
+    if not sizes:
+        return op
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if isinstance(value, tuple) and any(isinstance(item, Dim) for item in value):
+            changes[field.name] = tuple(sizes.get(item, item) if isinstance(item, Dim) else item for item in value)
+    return dataclasses.replace(op, **changes) if changes else op
 
 
 def is_dtype_field(annotation: object) -> bool:

@@ -257,6 +257,20 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def bind_dims(shapes: Iterable[tuple[Shape, Sequence[int | Dim]]]) -> dict[Dim, int | Dim]:
+    """What each symbolic dimension stands for, from pairs of (symbolic shape, actual shape) of equal rank.
+
+    Raises:
+        ModelError: one dimension would stand for two sizes.
+    """
+    sizes: dict[Dim, int | Dim] = {}
+    for symbolic, actual in shapes:
+        for dim, size in zip(symbolic, actual, strict=True):
+            if isinstance(dim, Dim) and sizes.setdefault(dim, size) != size:
+                raise ModelError(f"the dimension {dim} is {sizes[dim]} and {size} at once")
+    return sizes
+
+
 def normalize_axis(axis: int, rank: int) -> int:
     """``axis`` counted from the front; raises :class:`ModelError` when it is out of range."""
     if not -rank <= axis < max(rank, 1):

@@ -81,7 +81,7 @@ class Slice(Movement):
     """``x[starts[i] : stops[i] : steps[i]]`` on each axis; normalized: 0 <= start, steps may be negative.
 
     A negative step runs from ``start`` down to, but not including, ``stop`` (-1 stands for before the first element).
-    An axis left whole is (0, size, 1); on a symbolic dimension only that is allowed, with stop = -1 and step 1.
+    An axis left whole is (0, size, 1), or (0, -1, 1) whatever its size, which alone is allowed on a symbolic dimension.
     """
 
     starts: tuple[int, ...]
@@ -98,10 +98,10 @@ class Slice(Movement):
 
     def _extent(self, axis: int, size: int | Dim) -> int | Dim:
         start, stop, step = self.starts[axis], self.stops[axis], self.steps[axis]
-        if isinstance(size, Dim):
-            if (start, stop, step) != (0, -1, 1):
-                raise ModelError(f"slice of the unknown dimension {size}", hint="give --shape for every input")
+        if (start, stop, step) == (0, -1, 1):
             return size
+        if isinstance(size, Dim):
+            raise ModelError(f"slice of the unknown dimension {size}", hint="give --shape for every input")
         return len(range(start, stop, step))
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
