@@ -14,11 +14,15 @@ import torch
 from ..ir.errors import CalibrationError, InputError
 from ..ir.graph import Graph, Node, Value
 from ..ir.interpreter import run_graph
+from ..ir.ops.norm import Softmax
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Feeds, Pass, PassContext
 from .calibration.methods import Statistic, new_statistic
 from .calibration.ranges import check_names
 from .registry import register_pass
+
+SOFTMAX_DEPTH = 12.0
+"""Elements this far below the largest of their softmax weigh less than 1e-5, whatever they are exactly."""
 
 
 @register_pass
@@ -78,10 +82,13 @@ class Calibrate(Pass):
 
 
 def _run_batch(graph: Graph, feeds: Feeds, wanted: dict[Value, Statistic], number: int) -> None:
+    axes = {value: _softmax_axis(value) for value in wanted}
+
     def observe(value: Value, tensor: torch.Tensor) -> None:
         statistic = wanted.get(value)
         if statistic is not None:
-            statistic.update(tensor)
+            axis = axes[value]
+            statistic.update(tensor if axis is None else _above_underflow(tensor, axis))
 
     try:
         run_graph(graph, feeds, observe)
@@ -91,6 +98,17 @@ def _run_batch(graph: Graph, feeds: Feeds, wanted: dict[Value, Statistic], numbe
         ) from error
     except FloatingPointError:
         raise _nan_error(graph, feeds, number) from None
+
+
+def _softmax_axis(value: Value) -> int | None:
+    """The axis along which all users of ``value`` are softmax; None when some are not."""
+    axes = {user.op.axis if isinstance(user.op, Softmax) else None for user in value.users}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _above_underflow(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """``x`` without what softmax turns into nothing: masks of -10000 would take the whole grid."""
+    return torch.maximum(x, x.amax(axis, keepdim=True) - SOFTMAX_DEPTH)
 
 
 def _nan_error(graph: Graph, feeds: Feeds, number: int) -> CalibrationError:
@@ -122,7 +140,7 @@ def _write_bounds(node: Node, statistic: Statistic) -> None:
             where=node.where,
             hint=f"give its range: {op.key}=MIN:MAX",
         )
-    low, high = statistic.bounds(op.symmetric)
+    low, high = statistic.result(op.symmetric)
     node.op = dataclasses.replace(op, bounds=(low, high))
 
 

@@ -3,6 +3,11 @@
 After a convolution, transposed convolution or linear layer ``y = a * (W x + b) + c`` becomes ``(a W) x + (a b + c)``.
 Before one, ``W (a x + c) + b`` becomes ``(W a) x + (W c + b)``, unless the layer pads: the border is zero after the
 shift, not before it. All folding is done in float64 and rounded once.
+
+A batch norm behind an activation that scales with its input (relu, leaky relu, pooling) first hands the magnitudes of
+its factors to the layer before the activation: ``a * relu(W x + b) = sign(a) * relu(|a| W x + |a| b)``. Otherwise the
+channels between them would share one int8 grid although their ranges differ as much as the factors do (as in
+cross-layer equalization, Nagel et al., 2019).
 """
 
 from __future__ import annotations
@@ -16,15 +21,17 @@ import numpy as np
 from ..ir.errors import PassError
 from ..ir.graph import Graph, Node, Value
 from ..ir.ops.conv import Conv, ConvTranspose
-from ..ir.ops.elementwise import Add, Div, Mul, Sub
+from ..ir.ops.elementwise import Add, Div, LeakyRelu, Mul, Relu, Sub
 from ..ir.ops.matmul import Linear
 from ..ir.ops.norm import BatchNorm
+from ..ir.ops.pool import AvgPool, MaxPool
 from .analysis import array_of, has_residual, per_channel_array, used_once
 from .base import Exactness, Pass, PassContext
 from .registry import register_pass
 from .rewriting import Rewriter, pattern, rewrite
 
 Layer = Conv | ConvTranspose | Linear
+_HOMOGENEOUS = (Relu, LeakyRelu, MaxPool, AvgPool)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class FoldBatchnorm(Pass):
     exactness: ClassVar[Exactness] = Exactness.CLOSE
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
-        folded = rewrite(graph, (after_layer, before_layer), context)
+        folded = rewrite(graph, (scale_through_activation, after_layer, before_layer), context)
         return rewrite(graph, (standalone,), context) or folded
 
 
@@ -76,6 +83,35 @@ def after_layer(node: Node, rewriter: Rewriter) -> bool:
     replaced = dataclasses.replace(layer, clamp=getattr(node.op, "clamp", None))
     parameters = _parameters(rewriter, producer, scaled, bias * affine.factor + affine.shift)
     return rewriter.replace(node, rewriter.insert(replaced, producer.inputs[0], *parameters, origin=producer.origin))
+
+
+@pattern(BatchNorm)
+def scale_through_activation(node: Node, rewriter: Rewriter) -> bool:
+    """Factors of a batch norm behind a relu or pooling -> the layer before that; their signs stay."""
+    chain = _homogeneous_chain(node.inputs[0])
+    producer = (chain[-1].inputs[0] if chain else node.inputs[0]).producer
+    if not chain or producer is None or not isinstance(producer.op, Layer) or not used_once(producer.output):
+        return False
+    affine = _affine_of(node, node.inputs[0], 1)
+    if affine is None or producer.output.type.rank != node.output.type.rank:
+        return False
+    if producer.op.clamp is not None or has_residual(producer):
+        return rewriter.note(node, f"{producer.where} has a fused activation or residual already")
+    magnitude = np.where(affine.factor == 0.0, 1.0, np.abs(affine.factor))
+    if np.all(magnitude == 1.0):
+        return False
+    scaled = _scaled_layer(rewriter, producer, _Affine(magnitude, np.zeros_like(magnitude)))
+    if scaled is None:
+        return rewriter.note(node, f"the weights of {producer.where} are not constant")
+    rewriter.inherit(scaled, producer.output)
+    for link in reversed(chain):
+        scaled = rewriter.inherit(rewriter.insert(link.op, scaled, origin=link.origin), link.output)
+    dtype, ones = node.output.type.dtype.numpy, np.ones_like(magnitude)
+    parameters = [
+        rewriter.constant(part.astype(dtype), instead=former)
+        for part, former in zip((np.sign(affine.factor), affine.shift, 0 * ones, ones), node.inputs[1:], strict=True)
+    ]
+    return rewriter.replace(node, rewriter.insert(BatchNorm(0.0), scaled, *parameters))
 
 
 @pattern(Conv, Linear)
@@ -177,6 +213,29 @@ def _affine_of_batch_norm(node: Node) -> _Affine | None:
             expected="finite scale, bias and mean, and a variance above -epsilon",
         )
     return _Affine(factor, shift)
+
+
+def _homogeneous_chain(value: Value) -> list[Node]:
+    """The nodes above ``value``, last first, that commute with scaling a channel by a positive number."""
+    chain: list[Node] = []
+    while (node := value.producer) and isinstance(node.op, _HOMOGENEOUS) and used_once(value):
+        chain.append(node)
+        value = node.inputs[0]
+    return chain
+
+
+def _scaled_layer(
+    rewriter: Rewriter, producer: Node, affine: _Affine, clamp: tuple[float, float] | None = None
+) -> Value | None:
+    """The output of a copy of a layer whose output is scaled and shifted; None if its weights are not constant."""
+    layer, weight, bias = producer.op, array_of(producer.inputs[1]), _bias_of(producer, len(affine.factor))
+    assert isinstance(layer, Layer)
+    if weight is None or bias is None:
+        return None
+    scaled = weight.astype(np.float64) * _along_outputs(layer, weight, affine.factor)
+    parameters = _parameters(rewriter, producer, scaled, bias * affine.factor + affine.shift)
+    op = dataclasses.replace(layer, clamp=clamp)
+    return rewriter.insert(op, producer.inputs[0], *parameters, origin=producer.origin)
 
 
 def _along_outputs(layer: Layer, weight: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -81,9 +81,12 @@ class Rewriter:
     ) -> Value:
         """A new constant before the root; it takes the name of ``instead`` if nothing uses that any more."""
         made = self.insert(Constant(Tensor.of(array)), origin=origin, name=instead.name if instead else name)
-        if instead:
-            self._heirs.append((made, instead))
-        return made
+        return self.inherit(made, instead) if instead else made
+
+    def inherit(self, new: Value, old: Value) -> Value:
+        """``new``, which takes over the name of ``old`` if nothing uses ``old`` any more when the pattern is done."""
+        self._heirs.append((new, old))
+        return new
 
     def replace(self, node: Node, *values: Value) -> bool:
         """Let every use of the node's outputs read ``values``; erase the node and what only it used.

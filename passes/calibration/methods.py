@@ -14,7 +14,10 @@ from .histogram import Histogram
 from .thresholds import Bounds, entropy_bounds, mse_bounds, percentile_bounds
 
 MASK_MAGNITUDE = 1e30
-"""Elements at least this large are masks (minus infinity before a softmax, say), not activations: never counted."""
+"""Elements at least this large are masks (minus infinity, say), not activations: they are left out of statistics."""
+
+MASK_ROOM = 100.0
+"""How far below everything else a mask lies at least in int8; the exponential of -100 is nothing."""
 
 
 class Statistic(ABC):
@@ -22,6 +25,7 @@ class Statistic(ABC):
 
     def __init__(self) -> None:
         self.seen = False
+        self.masked = False
 
     def update(self, x: torch.Tensor) -> None:
         """Take in one batch; raises :class:`FloatingPointError` when it holds a NaN."""
@@ -31,6 +35,7 @@ class Statistic(ABC):
         if math.isnan(low) or math.isnan(high):
             raise FloatingPointError
         if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
+            self.masked |= low <= -MASK_MAGNITUDE
             x = x[x.abs() < MASK_MAGNITUDE]
             if x.numel() == 0:
                 return
@@ -42,9 +47,14 @@ class Statistic(ABC):
     def add(self, x: torch.Tensor, low: float, high: float) -> None:
         """Take in elements that are finite, with their extremes."""
 
+    def result(self, symmetric: bool) -> Bounds:
+        """The range found; where there were masks of minus infinity it leaves room for a number that stands for it."""
+        low, high = self.bounds(symmetric)
+        return (low - max(high - low, MASK_ROOM), high) if self.masked else (low, high)
+
     @abstractmethod
     def bounds(self, symmetric: bool) -> Bounds:
-        """The range (low, high) that everything seen suggests."""
+        """The range (low, high) that everything seen, masks apart, suggests."""
 
 
 class MinMax(Statistic):
