@@ -121,12 +121,12 @@ def _accumulator_floor(weight: np.ndarray, axis: int | None) -> np.ndarray:
     """The smallest scale whose accumulator, over inputs at most 255 away from their zero point, is in range."""
     axes = tuple(i for i in range(weight.ndim) if i != (axis or 0))
     sums = np.abs(weight.astype(np.float64)).sum(axis=axes) * 255.0 / BIAS_LIMIT
-    return sums if axis is not None else sums.max()
+    return np.asarray(sums if axis is not None else sums.max())
 
 
 def _bias_floor(bias: np.ndarray, input_scale: float, axis: int | None) -> np.ndarray:
     floor = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
-    return floor.max() if axis is None else floor
+    return np.asarray(floor.max() if axis is None else floor)
 
 
 class _Grids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,18 @@ from .memory import aligned, assign_offsets
 from .views import ITEM_BYTES, Storage, View, dense_strides
 
 Array = npt.NDArray[Any]
+Constants = Mapping[str, npt.ArrayLike]
+"""What a kernel's ``pack`` takes, by name."""
 
 SPATIAL_RANKS = (3, 4)
 
 
 @dataclass(frozen=True)
 class Border:
-    """Elements around the spatial axes of a value, and the stored byte (logical s8) they hold."""
+    """Elements around the spatial axes of a value, and what they hold: a logical s8, or a float."""
 
     padding: tuple[tuple[int, int], ...]
-    fill: int
+    fill: float
 
     def covers(self, other: Border) -> bool:
         """Whether a buffer with this border serves a reader who wants the other."""
@@ -76,7 +79,7 @@ class PlanBuilder:
     _scratch: int = 0
     _slack: int = 0
 
-    # Asking ------------------------------------------------------------------------------------------------------------
+    # Asking --------------------------------------------------------------------------------------------------------
 
     def view(self, value: Value) -> View:
         """Where a value lies; a constant is stored as it is."""
@@ -100,7 +103,7 @@ class PlanBuilder:
         """A logical s8 value in the stored domain of the level."""
         return value + self.isa.act_offset
 
-    # Placing -----------------------------------------------------------------------------------------------------------
+    # Placing -------------------------------------------------------------------------------------------------------
 
     def bind(self, value: Value, view: View) -> None:
         """The value lies in a view that exists."""
@@ -154,7 +157,7 @@ class PlanBuilder:
         """A new buffer in the arena for an intermediate that is no value of the graph."""
         return self._fresh(shape, dtype, order or range(len(shape)), None)
 
-    # Fetching operands -------------------------------------------------------------------------------------------------
+    # Fetching operands ---------------------------------------------------------------------------------------------
 
     def contiguous(self, view: View, order: Sequence[int] | None = None) -> View:
         """The view itself when it is dense in ``order`` (row-major by default), else a copy that is."""
@@ -165,7 +168,7 @@ class PlanBuilder:
     def channels_last(self, view: View) -> View:
         """The view itself when channels (axis 1) are adjacent elements and rows nest in order, else a copy."""
         spatial = view.strides[2:]
-        nested = all(a >= b for a, b in zip(spatial, spatial[1:], strict=False)) and all(s > 0 for s in view.strides)
+        nested = all(a >= b for a, b in pairwise(spatial)) and all(s > 0 for s in view.strides)
         if (view.strides[1] == 1 or view.shape[1] == 1) and nested:
             return view
         return self._copied(view, channels_last_order(view.rank), None)
@@ -187,7 +190,7 @@ class PlanBuilder:
             self._copies[key] = copy
         return self._copies[key]
 
-    # Calling -----------------------------------------------------------------------------------------------------------
+    # Calling -------------------------------------------------------------------------------------------------------
 
     def copy(self, source: View, target: View, label: str) -> None:
         """Move elements from one view to another of the same shape."""
@@ -205,10 +208,10 @@ class PlanBuilder:
         spec: KernelSpec,
         label: str,
         views: Mapping[str, View],
-        constants: Mapping[str, Array] | None = None,
+        constants: Constants | None = None,
     ) -> None:
         """Add a kernel call: ``views`` for inputs and outputs by argument name, ``constants`` for its ``pack``."""
-        packed = spec.pack(self.isa, **(constants or {}))
+        packed = spec.pack(self.isa, **{name: np.asarray(value) for name, value in (constants or {}).items()})
         reads = spec.over_read(self.isa)
         scratch = 0
         arguments: list[View | Ref] = []
@@ -243,7 +246,7 @@ class PlanBuilder:
         self.kernels.setdefault(symbol, spec)
         return symbol
 
-    # Nodes -------------------------------------------------------------------------------------------------------------
+    # Nodes ---------------------------------------------------------------------------------------------------------
 
     def mark_done(self, node: Node) -> None:
         """The node was lowered together with another."""
@@ -267,14 +270,14 @@ class PlanBuilder:
             self._borders[value] = have.joined(border)
 
     def place(self, value: Value, concat: Node, start: int) -> None:
-        """The value is to be written into its concat's buffer, ``start`` elements along the axis; the first concat wins."""
+        """The value is to be written into its concat's buffer, ``start`` elements along; the first concat wins."""
         self._placed.setdefault(value, (concat, start))
 
     def is_placed(self, value: Value, concat: Node, start: int) -> bool:
         """Whether the value was written into the concat's buffer at that place."""
         return self._placed.get(value) == (concat, start) and value in self._views
 
-    # Finishing ---------------------------------------------------------------------------------------------------------
+    # Finishing -----------------------------------------------------------------------------------------------------
 
     def finish(self) -> PlanProgram:
         """Offsets for everything; raises :class:`UnsupportedError` when nodes were refused."""

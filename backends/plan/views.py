@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ..bundle.program import Place
 
@@ -77,7 +78,7 @@ class View:
         """Whether axes nest in ``order``, with adjacent elements along the innermost."""
         axes = [axis for axis in order if self.shape[axis] != 1]
         steps = [self.strides[axis] for axis in axes]
-        falling = all(a >= b for a, b in zip(steps, steps[1:], strict=False))
+        falling = all(a >= b for a, b in pairwise(steps))
         return falling and (not steps or (axes[-1] == order[-1] and steps[-1] == 1) or self.shape[order[-1]] == 1)
 
     def permuted(self, permutation: Sequence[int]) -> View:
@@ -141,7 +142,7 @@ def _reshaped_strides(old: tuple[int, ...], strides: tuple[int, ...], new: tuple
             else:
                 group_old.append(merged[position])
                 position += 1
-        inner = zip(group_old, group_old[1:], strict=False)
+        inner = pairwise(group_old)
         if any(stride != n_next * s_next for (_, stride), (n_next, s_next) in inner):
             return None
         step = group_old[-1][1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def multiplier(
         scale = part.scale_array() if isinstance(part, QuantParams) else np.asarray(part)
         product = product * scale.astype(np.float64)
     scale_out = 1.0 if output is None else float(output.scale[0])
-    return (product / (scale_out * divisor)).astype(np.float32)
+    return np.asarray(product / (scale_out * divisor), np.float32)
 
 
 def accumulator(total: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def store(real: np.ndarray, output: QuantParams | None, clamp: tuple[float, floa
     low, high = clamp or (STORED_LOW, STORED_HIGH)
     bounded = np.clip(real, np.float32(low - zero), np.float32(high - zero))
     rounded = np.nan_to_num(np.rint(bounded), nan=0.0).astype(np.int32)
-    return (rounded + np.int32(zero)).astype(np.int8)
+    return np.asarray(rounded + np.int32(zero), np.int8)
 
 
 def centered(x: np.ndarray, quant: QuantParams | None) -> np.ndarray:
@@ -257,7 +257,12 @@ class QMatMul(IntegerOp):
 
 def integer_matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """numpy.matmul of integers, as int64. Exact: float64 holds every sum of int8 products below 2**53."""
-    return np.rint(np.matmul(a.astype(np.float64), b.astype(np.float64))).astype(np.int64)
+    return np.asarray(np.rint(np.matmul(a.astype(np.float64), b.astype(np.float64))), np.int64)
+
+
+def _index(*trailing: int | slice) -> tuple[Any, ...]:
+    """An index into the trailing axes."""
+    return (Ellipsis, *trailing)
 
 
 def integer_conv(x: np.ndarray, weight: np.ndarray, op: Conv) -> np.ndarray:
@@ -276,8 +281,8 @@ def integer_conv(x: np.ndarray, weight: np.ndarray, op: Conv) -> np.ndarray:
             slice(t * d, t * d + (e - 1) * s + 1, s)
             for t, d, e, s in zip(tap, op.dilation, extents, op.stride, strict=True)
         )
-        part = grouped[np.index_exp[..., *window]].reshape(x.shape[0], op.groups, inputs, -1)
-        total += integer_matmul(taps[np.index_exp[..., *tap]], part).reshape(total.shape)
+        part = grouped[_index(*window)].reshape(x.shape[0], op.groups, inputs, -1)
+        total += integer_matmul(taps[_index(*tap)], part).reshape(total.shape)
     return total.reshape(x.shape[0], weight.shape[0], *extents)
 
 
@@ -295,17 +300,17 @@ def integer_conv_transpose(x: np.ndarray, weight: np.ndarray, op: ConvTranspose)
     grouped = x.reshape(batch, op.groups, inputs, -1)
     taps = weight.reshape(op.groups, inputs, outputs, *kernel)
     for tap in itertools.product(*(range(k) for k in kernel)):
-        part = integer_matmul(taps[np.index_exp[..., *tap]].swapaxes(1, 2), grouped)
+        part = integer_matmul(taps[_index(*tap)].swapaxes(1, 2), grouped)
         window = tuple(
             slice(t * d, t * d + (size - 1) * s + 1, s)
             for t, d, size, s in zip(tap, op.dilation, x.shape[2:], op.stride, strict=True)
         )
-        total[np.index_exp[..., *window]] += part.reshape(batch, op.groups, outputs, *x.shape[2:])
+        total[_index(*window)] += part.reshape(batch, op.groups, outputs, *x.shape[2:])
     crop = tuple(
         slice(before, before + extent)
         for (before, _), extent in zip(op.padding, _transposed_extents(x, weight, op), strict=True)
     )
-    return total[np.index_exp[..., *crop]].reshape(batch, outputs * op.groups, *_transposed_extents(x, weight, op))
+    return np.asarray(total[_index(*crop)].reshape(batch, outputs * op.groups, *_transposed_extents(x, weight, op)))
 
 
 def _transposed_extents(x: np.ndarray, weight: np.ndarray, op: ConvTranspose) -> list[int]:
@@ -373,7 +378,7 @@ class QMul(QBinary):
 
 def scaled(x: np.ndarray, type: TensorType, out: QuantParams | None) -> np.ndarray:
     """Centered ``x`` in units of the output's scale, float32."""
-    return centered(x, type.quant).astype(np.float32) * multiplier([quant_of(type)], out)
+    return np.asarray(centered(x, type.quant).astype(np.float32) * multiplier([quant_of(type)], out))
 
 
 @register_op
@@ -456,7 +461,8 @@ class QAvgPool(IntegerOp):
     def factors(self, x: TensorType, spatial: Sequence[int]) -> np.ndarray:
         """The float32 multiplier of every output position, of the output's spatial shape."""
         counts = self.geometry.counts(spatial).numpy()
-        return np.vectorize(lambda n: multiplier([quant_of(x)], self.out, n)[0], otypes=[np.float32])(counts)
+        factors = {n: multiplier([quant_of(x)], self.out, n)[0] for n in np.unique(counts)}
+        return np.array([factors[n] for n in counts.ravel()], np.float32).reshape(counts.shape)
 
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         return self.geometry.cost(inputs, outputs)

@@ -121,7 +121,7 @@ class Dequantize(Op, ExactOp):
 def dequantize_array(x: np.ndarray, quant: QuantParams) -> np.ndarray:
     """The real numbers that stored integers mean, float32."""
     scale, zero = broadcast_params(quant, x.ndim)
-    return np.multiply((x.astype(np.int64) - zero).astype(np.float32), scale, dtype=np.float32)
+    return np.asarray((x.astype(np.int64) - zero).astype(np.float32) * scale)
 
 
 def broadcast_params(quant: QuantParams, rank: int) -> tuple[np.ndarray, np.ndarray]:

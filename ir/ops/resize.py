@@ -111,9 +111,9 @@ class Resize(Op):
 def _round(coordinate: np.ndarray, rounding: str) -> np.ndarray:
     match rounding:
         case "floor":
-            return np.floor(coordinate)
+            return np.asarray(np.floor(coordinate))
         case "ceil":
-            return np.ceil(coordinate)
+            return np.asarray(np.ceil(coordinate))
         case "round_prefer_floor":
             return np.asarray(np.ceil(coordinate - 0.5))
         case "round_prefer_ceil":

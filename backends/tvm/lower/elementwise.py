@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ....ir.graph import Node
 from ....ir.ops.integer import QAdd, QBinary, QMul, QSub, QTable, Requantize, multiplier, quant_of
-from ...plan.builder import PlanBuilder
+from ...plan.builder import Constants, PlanBuilder
 from ...plan.views import View
 from ..kernels.elementwise import BinarySpec
 from ..kernels.unary import UnarySpec
@@ -29,9 +30,9 @@ def lower_binary(site: PlanBuilder, node: Node) -> None:
     out = site.allocate(node.output, order)
     a, b = (view.expanded(out.shape) for view in (a, b))
     types = [quant_of(value.type) for value in node.inputs]
-    constants = {
-        "a_zero_point": np.int32(site.stored(types[0].zero_point[0])),
-        "b_zero_point": np.int32(site.stored(types[1].zero_point[0])),
+    constants: dict[str, npt.ArrayLike] = {
+        "a_zero_point": site.stored(types[0].zero_point[0]),
+        "b_zero_point": site.stored(types[1].zero_point[0]),
     }
     if isinstance(op, QMul):
         constants["multiplier"] = multiplier(types, op.out)[0]
@@ -51,8 +52,8 @@ def lower_requantize(site: PlanBuilder, node: Node) -> None:
     op = node.op
     assert isinstance(op, Requantize)
     quant = quant_of(node.inputs[0].type)
-    constants = {
-        "x_zero_point": np.int32(site.stored(quant.zero_point[0])),
+    constants: dict[str, npt.ArrayLike] = {
+        "x_zero_point": site.stored(quant.zero_point[0]),
         "multiplier": multiplier([quant], op.out)[0],
         **rounding_constants(site, op.out),
     }
@@ -71,7 +72,7 @@ def lower_table(site: PlanBuilder, node: Node) -> None:
     site.call(spec, node.where, {"x": x, "out": out}, {"table": op.table.numpy()})
 
 
-def unary(site: PlanBuilder, node: Node, op: Any, constants: dict[str, Any]) -> View:
+def unary(site: PlanBuilder, node: Node, op: Any, constants: Constants) -> View:
     """A conversion of every element of the node's first operand, in the order it lies in."""
     x = site.view(node.inputs[0])
     out = site.allocate(node.output, x.order())

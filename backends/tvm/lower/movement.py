@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -36,9 +37,9 @@ def fill_border(site: PlanBuilder, whole: View, border: Border) -> None:
     batch, channels, rows, columns = image.shape
     view = StridedView(image.strides[0], image.strides[2], image.strides[3])
     inner = (rows - top - bottom, columns - left - right)
-    kind = "act" if whole.dtype == "act" else "float32"
+    kind: Literal["act", "float32"] = "act" if whole.dtype == "act" else "float32"
     spec = BorderSpec(batch, *inner, channels, top, left, bottom, right, view, kind)
-    fill = np.int32(site.stored(border.fill)) if whole.dtype == "act" else np.float32(border.fill)
+    fill = site.stored(int(border.fill)) if whole.dtype == "act" else border.fill
     site.call(spec, "border", {"out": whole}, {"value": fill})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ....ir.graph import Node
 from ....ir.ops.integer import quant_of
@@ -27,7 +28,7 @@ def lower_quantize(site: PlanBuilder, node: Node) -> None:
         return
     order = channels_last_order(x.rank) if x.rank == IMAGE_RANK else x.order()
     out = site.allocate(node.output, order)
-    constants = {"scale": np.float32(op.quant.scale[0]), **rounding_constants(site, op.quant)}
+    constants: dict[str, npt.ArrayLike] = {"scale": np.float32(op.quant.scale[0]), **rounding_constants(site, op.quant)}
     spec = UnarySpec("quantize", out.shape, x.strides, out.strides)
     site.call(spec, node.where, {"x": x, "out": out}, constants)
 
@@ -39,8 +40,8 @@ def lower_dequantize(site: PlanBuilder, node: Node) -> None:
     if node.inputs[0].type.dtype is not DType.I8 or quant.axis is not None:
         site.refuse(node, "only per-tensor int8 activations have kernels")
         return
-    constants = {
-        "x_zero_point": np.int32(site.stored(quant.zero_point[0])),
+    constants: dict[str, npt.ArrayLike] = {
+        "x_zero_point": site.stored(quant.zero_point[0]),
         "scale": np.float32(quant.scale[0]),
     }
     unary(site, node, "dequantize", constants)

@@ -141,7 +141,7 @@ def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
             phase.spec,
             node.where,
             tail.views(source, out),
-            {**constants, "weight": phase.weight(constants["weight"])},
+            {**constants, "weight": phase.weight(np.asarray(constants["weight"]))},
         )
 
 
@@ -159,9 +159,9 @@ def lower_qmatmul(site: PlanBuilder, node: Node) -> None:
     out = site.allocate(node.output)
     result = out if out.strides[-1] == 1 or out.shape[-1] == 1 else site.scratch_view(out.shape, out.dtype)
     quants = [quant_of(value.type) for value in node.inputs]
-    constants: dict[str, Array] = {
-        "a_zero_point": np.int32(site.stored(quants[0].zero_point[0])),
-        "b_zero_point": np.int32(site.stored(quants[1].zero_point[0])),
+    constants: dict[str, npt.ArrayLike] = {
+        "a_zero_point": site.stored(quants[0].zero_point[0]),
+        "b_zero_point": site.stored(quants[1].zero_point[0]),
         "multiplier": multiplier(quants, op.out)[0],
     }
     if op.out is not None:
@@ -244,16 +244,16 @@ class _Tail:
         views = {"x": x, "out": out}
         return views if self._residual is None else {**views, "residual": self._residual}
 
-    def constants(self) -> dict[str, Array]:
+    def constants(self) -> dict[str, npt.ArrayLike]:
         """What the kernel packs: weight, bias, multipliers, zero points in the stored domain, clamp, table."""
         site, node, out = self._site, self._node, self._out
         x, weight = quant_of(node.inputs[0].type), quant_of(node.inputs[1].type)
         channels = node.output.type.static_shape[-1 if isinstance(node.op, QLinear) else 1]
         bias = node.inputs[2].op if len(node.inputs) > 2 else None
-        constants: dict[str, Array] = {
+        constants: dict[str, npt.ArrayLike] = {
             "weight": self.weight if self.weight.ndim != 2 else self.weight[:, :, None, None],
             "bias": bias.data.numpy() if isinstance(bias, Constant) else np.zeros(channels, np.int32),
-            "x_zero_point": np.int32(site.stored(x.zero_point[0])),
+            "x_zero_point": site.stored(x.zero_point[0]),
             "multiplier": np.broadcast_to(multiplier([x, weight], out), (channels,)).copy(),
         }
         if self.weight.ndim == 3:
@@ -262,7 +262,7 @@ class _Tail:
             constants |= rounding_constants(site, out, getattr(node.op, "clamp", None))
         if self._residual is not None:
             residual = quant_of(node.inputs[3].type)
-            constants["residual_zero_point"] = np.int32(site.stored(residual.zero_point[0]))
+            constants["residual_zero_point"] = site.stored(residual.zero_point[0])
             constants["residual_multiplier"] = multiplier([residual], out)[0]
         if self._table is not None:
             assert isinstance(self._table.op, QTable)
@@ -272,14 +272,14 @@ class _Tail:
 
 def rounding_constants(
     site: PlanBuilder, out: QuantParams, clamp: tuple[float, float] | None = None
-) -> dict[str, Array]:
+) -> dict[str, npt.ArrayLike]:
     """Zero point (stored domain) and the clamp relative to it, for kernels that store bytes on the grid ``out``."""
     zero = out.zero_point[0]
     low, high = clamp or (-128, 127)
     return {
-        "zero_point": np.int32(site.stored(zero)),
-        "lo": np.int32(int(low) - zero),
-        "hi": np.int32(int(high) - zero),
+        "zero_point": site.stored(zero),
+        "lo": int(low) - zero,
+        "hi": int(high) - zero,
     }
 
 
