@@ -134,7 +134,7 @@ def store_part(
 
 
 def _part(dtype: str, value: Expr, first: int, count: int, lanes: int) -> Expr:
-    """Lanes [first, first + count); a few bytes as one lane of a vector of integers, which a single instruction stores."""
+    """Lanes [first, first + count); a few bytes as one integer lane, which a single instruction stores."""
     size = 8 * count
     if not dtype.endswith("int8") or size not in {16, 32} or first % count or lanes % count:
         return shuffle([value], range(first, first + count))

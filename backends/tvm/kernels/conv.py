@@ -16,7 +16,7 @@ from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
 from .epilogue import Epilogue
 from .packing import pack_weights
-from .tiling import Dot, Runs, Tile, choose_tile, dot_of, run_of
+from .tiling import Dot, Runs, Tile, choose_tile, dot_for, dot_of
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
@@ -107,7 +107,7 @@ class ConvSpec(KernelSpec):
         taps = self.kernel_h * self.kernel_w
         kernel = arrays["weight"].reshape(self.groups, self.out_channels, self.in_channels, taps)
         rows = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
-        return {"weight": pack_weights(isa, plan.runs, rows, plan.blocks, plan.tile.vectors), **packed}
+        return {"weight": pack_weights(isa, plan.dot, plan.runs, rows, (plan.blocks, plan.tile.vectors)), **packed}
 
     def over_read(self, isa: Isa) -> dict[str, int]:
         slack = {"x": 64}
@@ -141,6 +141,7 @@ class ConvPlan:
     row of a small image. A tile is `tile.units` units by `tile.vectors` channel vectors; a group has `blocks` blocks.
     """
 
+    dot: Dot
     runs: Runs
     batches: Line
     outer: Line
@@ -179,13 +180,14 @@ class ConvPlan:
         return -(-(self.outer.count * self.batches.count) // self.chunk_outer) * self.inner_chunks
 
 
-def _runs(spec: ConvSpec, dot: Dot) -> Runs:
+def _runs(spec: ConvSpec) -> tuple[int, int, int]:
+    """Kernel rows, kernel columns and contiguous bytes of K."""
     merged = spec.dilation_w == 1 and spec.input.pixel == spec.in_channels and spec.groups == 1
     columns, length = (1, spec.kernel_w * spec.in_channels) if merged else (spec.kernel_w, spec.in_channels)
     rows = spec.kernel_h
     if merged and spec.dilation_h == 1 and spec.input.row == length:
         rows, length = 1, rows * length
-    return run_of(length, dot, rows, columns)
+    return rows, columns, length
 
 
 def _lines(spec: ConvSpec) -> tuple[Line, Line, Line]:
@@ -220,19 +222,21 @@ def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
         if _continues(images, columns):
             images, columns = _ONE, _join(images, columns)
     vectors = -(-spec.out_channels // isa.lanes)
-    tile, cost = choose_tile(isa, columns.count, 1, images.count * rows.count, vectors)
+    height, width, length = _runs(spec)
+    dot = dot_for(isa, length, height * width, images.count * rows.count * columns.count)
+    tile, cost = choose_tile(dot, columns.count, 1, images.count * rows.count, vectors)
     outer, inner, pixel = rows, columns, _ONE
-    by_rows, row_cost = choose_tile(isa, rows.count, columns.count, images.count, vectors)
-    if rows.count > 1 and row_cost < 0.97 * cost and dot_of(isa).kind != "amx":
+    by_rows, row_cost = choose_tile(dot, rows.count, columns.count, images.count, vectors)
+    if rows.count > 1 and row_cost < 0.97 * cost:
         tile, outer, inner, pixel = by_rows, _ONE, rows, columns
-    runs = _runs(spec, dot_of(isa))
+    runs = dot.run(length, height, width)
     blocks = -(-vectors // tile.vectors)
-    return _cut(isa, ConvPlan(runs, images, outer, inner, pixel, tile, blocks, spec.groups))
+    return _cut(isa, ConvPlan(dot, runs, images, outer, inner, pixel, tile, blocks, spec.groups))
 
 
 def _cut(isa: Isa, plan: ConvPlan) -> ConvPlan:
     """Choose what one task holds: channel blocks that fit the cache, and a share of the pixels."""
-    block_bytes = plan.run_weights * plan.runs.rows * plan.runs.columns * dot_of(isa).weight_bytes * isa.lanes
+    block_bytes = plan.run_weights * plan.runs.count * plan.dot.weight_bytes * isa.lanes
     chunk_blocks = min(plan.blocks, max(1, WEIGHT_CACHE // block_bytes))
     plan = replace(plan, chunk_blocks=chunk_blocks)
     wanted = -(-TASKS // plan.channel_chunks)

@@ -18,7 +18,7 @@ import numpy as np
 from ..isa import ISAS, Isa
 from .base import Arg, Array, KernelSpec, StridedView, round_up
 from .epilogue import Epilogue
-from .tiling import Runs, Tile, best_units, dot_of, run_of
+from .tiling import Dot, Runs, Tile, best_units, dot_for, dot_of
 
 #: Channels are packed this many at a time, bytes of K likewise.
 GROUP = 16
@@ -91,6 +91,7 @@ class MatmulSpec(KernelSpec):
 class MatmulPlan:
     """Register tile, runs of K and the cut along the columns: a task has `chunk_blocks` blocks of one product."""
 
+    dot: Dot
     runs: Runs
     tile: Tile
     blocks: int
@@ -108,17 +109,18 @@ def plan_matmul(spec: MatmulSpec, isa: Isa) -> MatmulPlan:
     vectors = -(-spec.columns // isa.lanes)
     least = max(1, GROUP // isa.lanes)
     sizes = {4: (4,), 8: (2, 4), 16: (1, 2, 3, 4, 5, 6)}[isa.lanes]
-    options = [best_units(isa, spec.rows, 1, 1, vectors, size) for size in sizes if size % least == 0]
+    dot = dot_for(isa, spec.depth, 1, spec.rows)
+    options = [best_units(dot, spec.rows, 1, 1, vectors, size) for size in sizes if size % least == 0]
     tile, _ = min(options, key=lambda option: option[1])
     blocks = -(-vectors // tile.vectors)
     wanted = -(-TASKS // (spec.outer * spec.inner))
-    return MatmulPlan(run_of(spec.depth, dot_of(isa)), tile, blocks, -(-blocks // min(wanted, blocks)))
+    return MatmulPlan(dot, dot.run(spec.depth), tile, blocks, -(-blocks // min(wanted, blocks)))
 
 
 def scratch_sizes(spec: MatmulSpec, isa: Isa) -> tuple[int, int, int]:
     """Bytes of packed columns, of the row of ones, and of the correction terms (columns, then rows)."""
     plan = plan_matmul(spec, isa)
     width = plan.chunk_blocks * plan.tile.vectors * isa.lanes
-    packed = width * round_up(plan.runs.padded, GROUP) * dot_of(isa).weight_bytes
-    ones = plan.runs.padded + 64 + (33 * 64 if dot_of(isa).kind == "amx" else 0)
+    packed = width * round_up(plan.runs.padded, GROUP) * plan.dot.weight_bytes
+    ones = plan.runs.padded + 64 + (33 * 64 if plan.dot.kind == "amx" else 0)
     return packed, ones, 4 * (width + round_up(spec.rows, 16))

@@ -8,22 +8,22 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Array
-from .tiling import Runs, dot_of
+from .tiling import Dot, Runs
 
 
-def pack_weights(isa: Isa, runs: Runs, weight: Array, blocks: int, vectors: int) -> Array:
-    """Lay out weights for the inner loop of one ISA level.
+def pack_weights(isa: Isa, dot: Dot, runs: Runs, weight: Array, shape: tuple[int, int]) -> Array:
+    """Lay out weights for the inner loop of `dot`; `shape` is the blocks of a group and the vectors of a block.
 
     `weight` is int8[groups, channels, rows * columns * length] with K in the order the kernel walks it. The result is
     flat int8: for every group, block of `vectors` native vectors of channels, and run, ``runs.padded`` x channels in
     the order of the loads. Padding is zero.
     """
-    groups, channels, _ = weight.shape
+    (groups, channels, _), (blocks, vectors) = weight.shape, shape
     width = vectors * isa.lanes
     full = np.zeros((groups, blocks * width, runs.rows * runs.columns, runs.padded), "int8")
     full[:, :channels, :, : runs.length] = weight.reshape(groups, channels, -1, runs.length)
     tiles = full.reshape(groups * blocks, width, -1, runs.padded).transpose(0, 2, 1, 3)
-    packed = _LAYOUTS[dot_of(isa).kind](np.ascontiguousarray(tiles), runs, isa.lanes)
+    packed = _LAYOUTS[dot.kind](np.ascontiguousarray(tiles), runs, isa.lanes)
     return np.ascontiguousarray(packed).reshape(-1).view("int8")
 
 

@@ -8,39 +8,10 @@ from dataclasses import dataclass
 from ..isa import Isa
 from .base import round_up
 
-
-@dataclass(frozen=True)
-class Dot:
-    """How an ISA level multiplies and accumulates bytes.
-
-    `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
-    A packed weight takes `weight_bytes` bytes.
-    """
-
-    kind: str
-    step: int
-    unit: int
-    weight_bytes: int = 1
-
-
-_DOTS = {
-    "avx2": Dot("pmaddwd", step=4, unit=4, weight_bytes=2),
-    "avxvnni": Dot("vnni", step=4, unit=4),
-    "avx512vnni": Dot("vnni", step=4, unit=4),
-    "amx": Dot("amx", step=64, unit=4),
-    "neon": Dot("smlal", step=16, unit=8),
-    "dotprod": Dot("sdot", step=16, unit=4),
-    "i8mm": Dot("smmla", step=16, unit=8),
-}
-
-
 #: Rows of an AMX tile.
 AMX_ROWS = 16
-
-
-def dot_of(isa: Isa) -> Dot:
-    """The multiply-accumulate instruction family of an ISA level."""
-    return _DOTS[isa.name]
+#: Bytes of K in a row of an AMX tile.
+AMX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -56,6 +27,11 @@ class Runs:
     padded: int
     chunk: int
 
+    @property
+    def count(self) -> int:
+        """How many runs there are."""
+        return self.rows * self.columns
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -65,78 +41,119 @@ class Tile:
     vectors: int
 
 
-def fits(isa: Isa, pixels: int, vectors: int) -> bool:
-    """Whether the accumulators and the operands of one step stay in registers."""
-    kind = dot_of(isa).kind
-    if kind == "amx":
-        return vectors <= 2 and (pixels <= AMX_ROWS or pixels % 2 == 0)
-    needed = {
-        "pmaddwd": pixels * vectors + 4,
-        "vnni": pixels * vectors + 1 + (vectors if pixels > 1 else 0),
-        "smlal": 4 * pixels * vectors + pixels + 7,
-        "sdot": pixels * vectors + pixels + 2,
-        "smmla": round_up(pixels, 2) * vectors + round_up(pixels, 2) + 2,
-    }
-    return needed[kind] <= isa.vectors
+@dataclass(frozen=True)
+class Dot:
+    """How a kernel multiplies and accumulates bytes.
+
+    `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
+    A packed weight takes `weight_bytes` bytes. There are `registers` vector registers.
+    """
+
+    kind: str
+    step: int
+    unit: int
+    registers: int
+    weight_bytes: int = 1
+
+    def run(self, length: int, rows: int = 1, columns: int = 1) -> Runs:
+        """K as `rows` x `columns` runs of `length` bytes; AMX tiles share a run evenly."""
+        if self.kind != "amx":
+            return Runs(rows, columns, length, round_up(length, self.unit), self.step)
+        chunk = round_up(-(-length // -(-length // AMX_DEPTH)), 4)
+        return Runs(rows, columns, length, round_up(length, chunk), chunk)
+
+    def fits(self, units: int, pixels: int, vectors: int) -> bool:
+        """Whether the accumulators of `units` x `pixels` pixels and the operands of one step stay in registers."""
+        count = units * pixels
+        if self.kind == "amx":
+            rows = amx_rows(units, pixels)
+            return vectors <= 2 and rows <= AMX_ROWS and count % rows == 0 and count <= 2 * rows
+        needed = {
+            "pmaddwd": count * vectors + 4,
+            "vnni": count * vectors + 1 + (vectors if count > 1 else 0),
+            "smlal": 4 * count * vectors + count + 7,
+            "sdot": count * vectors + count + 2,
+            "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
+        }
+        return needed[self.kind] <= self.registers
+
+    def cost(self, units: int, pixels: int, vectors: int) -> float:
+        """Instructions of one step of K, loads at less than their number where they pair with arithmetic."""
+        count = units * pixels
+        tile = count * vectors
+        if self.kind == "pmaddwd":
+            resident = tile + 2 * vectors + 3 <= self.registers
+            return 4 * tile + 2.5 * count + (0.5 * vectors if resident else tile)
+        if self.kind == "vnni":
+            return max(tile, 10) + 0.35 * (count + vectors)
+        if self.kind == "smlal":
+            return 12 * tile + count + 2 * vectors
+        if self.kind == "sdot":
+            return 4 * tile + count + 2 * vectors
+        if self.kind == "smmla":
+            return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors
+        row_tiles = -(-count // amx_rows(units, pixels))
+        return 16.0 * row_tiles * vectors + 8.0 * (row_tiles + vectors)
 
 
-def step_cost(isa: Isa, pixels: int, vectors: int) -> float:
-    """Instructions (loads at half weight where they pair with arithmetic) of one step of K of a register tile."""
-    kind = dot_of(isa).kind
-    tile = pixels * vectors
-    if kind == "pmaddwd":
-        return 4 * tile + 2.5 * pixels + (0.5 * vectors if pixels * vectors + 2 * vectors + 3 <= isa.vectors else tile)
-    if kind == "vnni":
-        return max(tile, 10) + 0.35 * (pixels + vectors)
-    if kind == "smlal":
-        return 12 * tile + pixels + 2 * vectors
-    if kind == "sdot":
-        return 4 * tile + pixels + 2 * vectors
-    if kind == "smmla":
-        return 2 * round_up(pixels, 2) * vectors + 2 * pixels + 2 * vectors
-    row_tiles = amx_row_tiles(pixels)
-    return 16.0 * row_tiles * vectors + 8.0 * (row_tiles + vectors)
+_VNNI = Dot("vnni", step=4, unit=4, registers=32)
+_DOTS = {
+    "avx2": Dot("pmaddwd", step=4, unit=4, registers=16, weight_bytes=2),
+    "avxvnni": Dot("vnni", step=4, unit=4, registers=16),
+    "avx512vnni": _VNNI,
+    "amx": Dot("amx", step=AMX_DEPTH, unit=4, registers=32),
+    "neon": Dot("smlal", step=16, unit=8, registers=32),
+    "dotprod": Dot("sdot", step=16, unit=4, registers=32),
+    "i8mm": Dot("smmla", step=16, unit=8, registers=32),
+}
 
 
-def amx_row_tiles(pixels: int) -> int:
-    """How many AMX tiles hold the rows of `pixels` pixels."""
-    return -(-pixels // AMX_ROWS)
+def dot_of(isa: Isa) -> Dot:
+    """The strongest way of an ISA level to multiply and accumulate."""
+    return _DOTS[isa.name]
+
+
+def dot_for(isa: Isa, length: int, runs: int, pixels: int) -> Dot:
+    """The way for `runs` runs of `length` bytes of K and `pixels` pixels.
+
+    AMX spends the same on a short row of a tile as on a whole one, and its results go through memory. In cycles of
+    32 x 32 results: 64 for each tile step and 64 for the stores, beside 8 for each byte of K with vpdpbusd.
+    """
+    dot = dot_of(isa)
+    if dot.kind != "amx":
+        return dot
+    tiles = 64 * runs * -(-length // AMX_DEPTH) + 64
+    vectors = 8 * runs * round_up(length, 4)
+    return dot if pixels >= AMX_ROWS // 2 and tiles < 0.8 * vectors else _VNNI
+
+
+def amx_rows(units: int, pixels: int) -> int:
+    """Pixels of one AMX tile: a whole row of a small image, or an even share of `units` pixels."""
+    return pixels if pixels > 1 else -(-units // -(-units // AMX_ROWS))
 
 
 @functools.cache
-def choose_tile(isa: Isa, length: int, pixels_per_unit: int, outer: int, vectors: int) -> tuple[Tile, float]:
-    """The cheapest register tile for `outer` runs of `length` units and `vectors` channel vectors, and its cost."""
-    best = (Tile(1, 1), float("inf"))
-    for per_tile in range(1, min(vectors, 12) + 1):
-        found = best_units(isa, length, pixels_per_unit, outer, vectors, per_tile)
-        if found[1] < best[1] * 0.999:
-            best = found
+def choose_tile(dot: Dot, length: int, pixels: int, outer: int, vectors: int) -> tuple[Tile, float]:
+    """The cheapest register tile for `outer` lines of `length` units of `pixels` pixels, and its cost."""
+    options = [best_units(dot, length, pixels, outer, vectors, size) for size in range(1, min(vectors, 12) + 1)]
+    best = options[0]
+    for option in options[1:]:
+        if option[1] < best[1] * 0.999:
+            best = option
     return best
 
 
-def best_units(
-    isa: Isa, length: int, pixels_per_unit: int, outer: int, vectors: int, per_tile: int
-) -> tuple[Tile, float]:
-    """`choose_tile` for tiles of `per_tile` vectors."""
-    best = (Tile(1, per_tile), float("inf"))
-    for units in range(1, min(length, 32) + 1):
-        pixels = units * pixels_per_unit
-        if not fits(isa, pixels, per_tile):
+def best_units(dot: Dot, length: int, pixels: int, outer: int, vectors: int, size: int) -> tuple[Tile, float]:
+    """`choose_tile` for tiles of `size` vectors; the cost is infinite when none fits."""
+    best = (Tile(1, size), float("inf"))
+    for units in range(1, min(length, 2 * AMX_ROWS) + 1):
+        if not dot.fits(units, pixels, size):
             continue
         whole, tail = divmod(length, units)
-        cost = whole * step_cost(isa, pixels, per_tile)
+        cost = whole * dot.cost(units, pixels, size)
         if tail:
-            cost += step_cost(isa, tail * pixels_per_unit, per_tile) + 1.0
-        cost *= outer * -(-vectors // per_tile)
+            cost += dot.cost(tail, pixels, size) + 1.0
+        cost *= outer * -(-vectors // size)
         if cost < best[1] * 0.999:
-            best = (Tile(units, per_tile), cost)
+            best = (Tile(units, size), cost)
     return best
-
-
-def run_of(length: int, dot: Dot, rows: int = 1, columns: int = 1) -> Runs:
-    """K as `rows` x `columns` runs of `length` bytes, padded for an instruction; AMX tiles share K evenly."""
-    padded, chunk = round_up(length, dot.unit), dot.step
-    if dot.kind == "amx":
-        chunk = round_up(-(-length // -(-length // 64)), 4)
-        padded = round_up(length, chunk)
-    return Runs(rows, columns, length, padded, chunk)

@@ -11,7 +11,7 @@ from ...builder import Buffer, Builder, Expr, Index, const, i64, reinterpret, sh
 from ...isa import Isa
 from ..base import round_up
 from ..matmul import GROUP
-from ..tiling import Runs, dot_of
+from ..tiling import Dot, Runs
 
 #: Four consecutive bytes of K of each of sixteen channels, channel by channel.
 Quad = Expr
@@ -28,14 +28,25 @@ class Columns:
     transposed: bool
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Where the packed columns go: `width` channels make a block in the layout of `dot`."""
+
+    buffer: Buffer
+    dot: Dot
+    runs: Runs
+    width: int
+
+
 class ColumnPacker:
     """Emits the packing of columns into ``packed`` for the inner loops of one ISA level.
 
     Bytes past `depth` become zero: the left operand holds garbage there.
     """
 
-    def __init__(self, b: Builder, isa: Isa, columns: Columns, packed: Buffer, runs: Runs, width: int) -> None:
-        self.b, self.isa, self.columns, self.packed, self.runs, self.width = b, isa, columns, packed, runs, width
+    def __init__(self, b: Builder, isa: Isa, columns: Columns, packed: Packed) -> None:
+        self.b, self.isa, self.columns = b, isa, columns
+        self.packed, self.dot, self.runs, self.width = packed.buffer, packed.dot, packed.runs, packed.width
 
     def emit(self, start: Expr, first: Expr, last: Expr) -> None:
         """Pack the groups of channels [first, last) of the matrix at element `start`; group `first` goes in front."""
@@ -54,7 +65,7 @@ class ColumnPacker:
         if depth % GROUP:
             self._block(start, group, place, i64(depth // GROUP), channels, depth % GROUP)
         missing = self.runs.padded - round_up(depth, 4)
-        if dot_of(self.isa).kind == "amx" and missing:
+        if self.dot.kind == "amx" and missing:
             zeros = [const(0, f"int8x{4 * GROUP}")] * (missing // 4)
             self._store_quads(place, i64(round_up(depth, 4)), zeros)
 
@@ -66,7 +77,7 @@ class ColumnPacker:
             else k * GROUP * self.columns.stride + group * GROUP
         )
         quads = load(self.b.let(at), channels, depth)
-        kind = dot_of(self.isa).kind
+        kind = self.dot.kind
         store = {"smlal": self._store_sixteens, "smmla": self._store_eights, "pmaddwd": self._store_words}.get(kind)
         if store is None:
             self._store_quads(place, k * GROUP, quads)
@@ -105,8 +116,8 @@ class ColumnPacker:
     def _store_quads(self, place: Expr, first: Expr, quads: Sequence[Quad]) -> None:
         """`first` is the byte of K that the quads begin with."""
         b, (base, group) = self.b, self._block_of(place)
-        chunk = self.runs.chunk if dot_of(self.isa).kind == "amx" else 4
-        span = GROUP if dot_of(self.isa).kind == "amx" else self.width
+        chunk = self.runs.chunk if self.dot.kind == "amx" else 4
+        span = GROUP if self.dot.kind == "amx" else self.width
         for number, quad in enumerate(quads):
             byte = b.let(first + 4 * number)
             whole = b.let(tirx.truncdiv(byte, i64(chunk)))

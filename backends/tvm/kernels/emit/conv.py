@@ -11,6 +11,7 @@ from ...builder import Builder, Expr, i64
 from ...isa import Isa, vector_ops
 from ..base import emitter
 from ..conv import ConvPlan, ConvSpec, Line, plan_conv
+from ..tiling import amx_rows
 from .dots import Dots, Operands, dots_for, weight_dtype
 from .epilogue import EpilogueEmitter
 
@@ -59,7 +60,7 @@ class _ConvEmitter:
     def __init__(self, spec: ConvSpec, isa: Isa, symbol: str) -> None:
         self.spec, self.isa, self.plan = spec, isa, plan_conv(spec, isa)
         self.b, self.ops = Builder(symbol), vector_ops(isa)
-        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"weight": weight_dtype(isa)}
+        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"weight": weight_dtype(self.plan.dot)}
         self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
         self.epilogue = EpilogueEmitter(self.b, self.ops, spec.epilogue, self.buffers)
         self.width = self.plan.tile.vectors * isa.lanes
@@ -71,8 +72,8 @@ class _ConvEmitter:
         operands = Operands(
             buffers["x"], buffers["weight"], buffers["bias"], plan.runs, row_step, column_step, plan.tile.vectors
         )
-        pixels = plan.tile.units * plan.pixel.count
-        return dots_for(self.isa, self.b, self.ops, operands, pixels=pixels, full_range=spec.full_range)
+        rows = amx_rows(plan.tile.units, plan.pixel.count)
+        return dots_for(plan.dot, self.b, self.ops, operands, rows=rows, full_range=spec.full_range)
 
     def emit(self) -> Any:
         b, plan = self.b, self.plan
@@ -120,7 +121,7 @@ class _ConvEmitter:
         b, plan = self.b, self.plan
         with b.loop(*blocks, "block") as block:
             index = b.let(group * plan.blocks + block)
-            weight = b.let(index * (plan.runs.rows * plan.runs.columns * plan.runs.padded * self.width))
+            weight = b.let(index * (plan.runs.count * plan.runs.padded * self.width))
             channel = b.let(index * self.width)
             pixels = _offsets(plan, units)
             acc = self.dots.accumulate(place.x, [pixel.x for pixel in pixels], weight, channel)

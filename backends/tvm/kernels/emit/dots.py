@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
 from ...builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, shuffle, vector
-from ...isa import Isa
 from ...isa.vector import VectorOps
-from ..tiling import AMX_ROWS, Runs, amx_row_tiles, dot_of
+from ..tiling import AMX_DEPTH, AMX_ROWS, Dot, Runs
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ Step = Callable[[Index, Index, int], None]
 
 
 class Dots(ABC):
-    """Emits register tiles for one ISA level."""
+    """Emits register tiles for one kind of multiply-accumulate instruction."""
+
+    #: Whether LLVM is kept from unrolling the loop over K: whole, it spills, or it is long.
+    rolled: ClassVar[bool] = True
 
     def __init__(self, b: Builder, ops: VectorOps, operands: Operands) -> None:
         self.b, self.ops, self.operands = b, ops, operands
@@ -73,7 +76,7 @@ class Dots(ABC):
             first = b.let(x + row * operands.row_step + column * operands.column_step)
             weights = b.let(weight + (row * runs.columns + column) * (runs.padded * self.width))
             if whole:
-                with _loop(b, whole, opaque=self.ops.isa.family == "arm") as k:
+                with _loop(b, whole, opaque=self.rolled) as k:
                     step(first + k * runs.chunk, weights + k * (runs.chunk * self.width), runs.chunk)
             if tail:
                 step(first + whole * runs.chunk, weights + whole * runs.chunk * self.width, tail)
@@ -109,6 +112,8 @@ class _VectorDots(Dots):
 class VnniDots(_VectorDots):
     """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
 
+    rolled = False
+
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
         width, bits = 4 * ops.lanes, 32 * ops.lanes
@@ -123,6 +128,8 @@ class VnniDots(_VectorDots):
 
 class PmaddwdDots(_VectorDots):
     """pmaddwd: the even and the odd bytes of four as words, times weights widened when they were packed."""
+
+    rolled = False
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
@@ -257,10 +264,9 @@ class AmxDots(Dots):
     Tiles 0..3 accumulate, 4 and 5 hold pixels, 6 and 7 weights. The shapes are configured once for the kernel.
     """
 
-    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, rows: int) -> None:
         super().__init__(b, ops, operands)
-        self.tiles = amx_row_tiles(pixels)
-        self.rows = -(-pixels // self.tiles)
+        self.rows = rows
 
     def begin(self) -> None:
         b, depth = self.b, self.operands.runs.chunk
@@ -273,7 +279,7 @@ class AmxDots(Dots):
         for at, value in enumerate(content):
             b.store(config, at, const(value, "uint8"))
         b.call("llvm.x86.ldtilecfg", config.address(0))
-        self.result = b.registers(AMX_ROWS * self.tiles * self.width, "int32", "result")
+        self.result = b.registers(2 * AMX_ROWS * self.width, "int32", "result")
 
     def share(self, other: Dots) -> None:
         assert isinstance(other, AmxDots)
@@ -288,8 +294,9 @@ class AmxDots(Dots):
         for tile in range(tiles):
             for v in range(vectors):
                 b.call("llvm.x86.tilezero", _tile(2 * tile + v))
-        stride = pixels[1] - pixels[0] if len(pixels) > 1 else 64
-        self.walk(x, weight, lambda at, w, depth: self._step(at, tiles, stride, w))
+        stride = pixels[1] - pixels[0] if self.rows > 1 and len(pixels) > 1 else AMX_DEPTH
+        firsts = pixels[:: self.rows]
+        self.walk(x, weight, lambda at, w, _: self._step(at, firsts, stride, w))
         for tile in range(tiles):
             for v in range(vectors):
                 place = self.result.address((tile * self.rows) * self.width + v * 16)
@@ -300,13 +307,13 @@ class AmxDots(Dots):
             for pixel in range(len(pixels))
         ]
 
-    def _step(self, x: Index, tiles: int, stride: int, weight: Index) -> None:
+    def _step(self, x: Index, firsts: Sequence[int], stride: int, weight: Index) -> None:
         b, vectors, depth = self.b, self.operands.vectors, self.operands.runs.chunk
         for v in range(vectors):
             place = self.operands.weight.address(weight + v * depth * 16)
             b.call("llvm.x86.tileloadd64", _tile(6 + v), place, i64(64))
-        for tile in range(tiles):
-            place = self.operands.x.address(x + tile * self.rows * stride)
+        for tile, first in enumerate(firsts):
+            place = self.operands.x.address(x + first)
             b.call("llvm.x86.tileloadd64", _tile(4 + tile), place, i64(stride))
             for v in range(vectors):
                 b.call("llvm.x86.tdpbusd", _tile(2 * tile + v), _tile(4 + tile), _tile(6 + v))
@@ -316,11 +323,11 @@ def _tile(number: int) -> Expr:
     return tirx.IntImm("int8", number)
 
 
-def dots_for(isa: Isa, b: Builder, ops: VectorOps, operands: Operands, *, pixels: int, full_range: bool) -> Dots:
-    """The register tiles of an ISA level; `pixels` is the size of a whole tile."""
-    kind = dot_of(isa).kind
+def dots_for(dot: Dot, b: Builder, ops: VectorOps, operands: Operands, *, rows: int, full_range: bool) -> Dots:
+    """The register tiles of `dot`; `rows` is the number of pixels in one AMX tile."""
+    kind = dot.kind
     if kind == "amx":
-        return AmxDots(b, ops, operands, pixels)
+        return AmxDots(b, ops, operands, rows)
     if kind == "smlal":
         return (FullRangeSmlalDots if full_range else SmlalDots)(b, ops, operands)
     simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
@@ -332,6 +339,6 @@ def dots_for(isa: Isa, b: Builder, ops: VectorOps, operands: Operands, *, pixels
     return simple[kind](b, ops, operands)
 
 
-def weight_dtype(isa: Isa) -> str:
+def weight_dtype(dot: Dot) -> str:
     """The element type of packed weights as the inner loop reads them."""
-    return f"int{8 * dot_of(isa).weight_bytes}"
+    return f"int{8 * dot.weight_bytes}"

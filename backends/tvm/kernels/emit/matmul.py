@@ -10,7 +10,8 @@ from ...builder import Builder, Expr, const, i64, intrin
 from ...isa import Isa, vector_ops
 from ..base import StridedView, emitter
 from ..matmul import GROUP, MatmulSpec, plan_matmul, scratch_sizes
-from .columns import ColumnPacker, Columns
+from ..tiling import amx_rows
+from .columns import ColumnPacker, Columns, Packed
 from .dots import Operands, dots_for, weight_dtype
 from .epilogue import EpilogueEmitter
 
@@ -25,7 +26,7 @@ class _MatmulEmitter:
     def __init__(self, spec: MatmulSpec, isa: Isa, symbol: str) -> None:
         self.spec, self.isa, self.plan = spec, isa, plan_matmul(spec, isa)
         self.b, self.ops = Builder(symbol), vector_ops(isa)
-        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"packed": weight_dtype(isa)}
+        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"packed": weight_dtype(self.plan.dot)}
         self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
         self.epilogue = EpilogueEmitter(self.b, self.ops, spec.epilogue, self.buffers)
         self.width = self.plan.tile.vectors * isa.lanes
@@ -34,11 +35,11 @@ class _MatmulEmitter:
         buffers, runs, vectors = self.buffers, self.plan.runs, self.plan.tile.vectors
         tiles = Operands(buffers["a"], buffers["packed"], buffers["terms"], runs, step, step, vectors)
         sums = Operands(buffers["ones"], buffers["packed"], None, runs, step, step, vectors)
-        pixels = self.plan.tile.units
-        self.dots = dots_for(isa, self.b, self.ops, tiles, pixels=pixels, full_range=True)
-        self.sums = dots_for(isa, self.b, self.ops, sums, pixels=pixels, full_range=True)
+        dot, rows = self.plan.dot, amx_rows(self.plan.tile.units, 1)
+        self.dots = dots_for(dot, self.b, self.ops, tiles, rows=rows, full_range=True)
+        self.sums = dots_for(dot, self.b, self.ops, sums, rows=rows, full_range=True)
         columns = Columns(buffers["b"], spec.depth, spec.columns, spec.b.pixel, spec.transposed)
-        self.packer = ColumnPacker(self.b, isa, columns, buffers["packed"], runs, self.width)
+        self.packer = ColumnPacker(self.b, isa, columns, Packed(buffers["packed"], dot, runs, self.width))
 
     def emit(self) -> Any:
         b, plan = self.b, self.plan
