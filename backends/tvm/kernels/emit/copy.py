@@ -11,7 +11,7 @@ from ...isa import Isa
 from ..base import emitter
 from ..copy import CopySpec
 from .depthwise import unpack
-from .strided import emit_loops
+from .strided import block_start, emit_loops
 
 
 @emitter(CopySpec)
@@ -40,7 +40,7 @@ def _transpose(b: Builder, spec: CopySpec, x: Buffer, out: Buffer, axis: int) ->
     last = len(loops.shape) - 1
     with b.tasks() as task:
         strips = -(-loops.shape[axis] // tile)
-        across = _tile_start(b, tirx.floormod(task, i64(strips)), tile, loops.shape[axis])
+        across = block_start(b, tirx.floormod(task, i64(strips)), tile, loops.shape[axis])
         rest = b.let(tirx.floordiv(task, i64(strips)))
         source, target = across, across * loops.strides[1][axis]
         for other in reversed([other for other in range(last) if other != axis]):
@@ -49,16 +49,12 @@ def _transpose(b: Builder, spec: CopySpec, x: Buffer, out: Buffer, axis: int) ->
             source, target = source + index * loops.strides[0][other], target + index * loops.strides[1][other]
         source, target = b.let(source), b.let(target)
         with b.loop(0, -(-loops.inner // tile)) as number:
-            along = _tile_start(b, number, tile, loops.inner)
+            along = block_start(b, number, tile, loops.inner)
             start = b.let(source + along * loops.strides[0][last])
             rows = [b.let(x.load(start + row * loops.strides[0][last], tile)) for row in range(tile)]
             base = b.let(target + along)
             for column, value in enumerate(transposed(b, rows, spec.dtype)):
                 b.store(out, base + column * loops.strides[1][axis], value, tile)
-
-
-def _tile_start(b: Builder, number: Expr, tile: int, count: int) -> Expr:
-    return b.let(number * tile if count % tile == 0 else tirx.Min(number * tile, i64(count - tile)))
 
 
 def transposed(b: Builder, rows: list[Expr], dtype: str) -> list[Expr]:

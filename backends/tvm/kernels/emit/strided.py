@@ -65,14 +65,18 @@ def _run(b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int,
         return
     blocks = -(-count // step)
 
-    def position(number: Expr) -> Expr:
-        return b.let(number * step if count % step == 0 else tirx.Min(number * step, i64(count - step)))
-
     if loops.runs == 1:
         with b.loop(0, blocks) as number:
-            block(position(number), step)
+            block(block_start(b, number, step, count), step)
         return
     first = b.let(run * (RUN // step))
     last = b.let(tirx.Select(run == loops.runs - 1, i64(blocks), first + RUN // step))
     with b.loop(first, last) as number:
-        block(position(number), step)
+        block(block_start(b, number, step, count), step)
+
+
+def block_start(b: Builder, number: Expr, step: int, count: int) -> Expr:
+    """Where block `number` of `step` elements begins; the last one is moved back to end with the `count` elements."""
+    if count <= step:
+        return i64(0)
+    return b.let(number * step if count % step == 0 else tirx.Min(number * step, i64(count - step)))
