@@ -20,8 +20,10 @@ from . import (
     recurrent,
     reduce,
     resize,
+    sampling,
     scan,
     shape,
+    spectral,
 )
 
 __all__ = [
@@ -42,6 +44,8 @@ __all__ = [
     "recurrent",
     "reduce",
     "resize",
+    "sampling",
     "scan",
     "shape",
+    "spectral",
 ]

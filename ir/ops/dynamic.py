@@ -114,7 +114,8 @@ class DequantizeBy(ByOperands):
         self, types: Sequence[TensorType], x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray
     ) -> np.ndarray:
         factor, zero = self.parameters(x.ndim, scale, zero_point)
-        return ((x.astype(np.int64) - zero).astype(np.float32) * factor).astype(scale.dtype)
+        real = (x.astype(np.int64) - zero).astype(np.float32) * factor
+        return np.asarray(real, scale.dtype)
 
 
 def _require_bytes(name: str, *types: TensorType) -> None:

@@ -15,7 +15,7 @@ from ..types import TensorType, normalize_axis
 @register_op
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Inference-time batch normalization over channel axis 1: ``(x - mean) / sqrt(variance + epsilon) * scale + bias``."""
+    """Batch normalization at inference, channels on axis 1: ``(x - mean) / sqrt(variance + epsilon) * scale + bias``."""
 
     epsilon: float = 1e-5
 
@@ -46,7 +46,7 @@ class BatchNorm(Op):
 @register_op
 @dataclass(frozen=True)
 class LayerNorm(Op):
-    """Normalization over the last ``rank`` axes to mean 0 and variance 1, then ``* scale + bias`` of those axes' shape."""
+    """Normalization over the last ``rank`` axes to mean 0 and variance 1, then ``* scale + bias``, shaped as those."""
 
     rank: int = 1
     epsilon: float = 1e-5

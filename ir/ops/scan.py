@@ -14,7 +14,10 @@ from ..types import DType, TensorType, normalize_axis
 
 @dataclass(frozen=True)
 class Cumulative(Op):
-    """Each element combined with all before it along ``axis``: without itself when ``exclusive``, from the end when ``reverse``."""
+    """Each element combined with all before it along ``axis``.
+
+    ``exclusive`` leaves the element itself out; ``reverse`` starts from the end.
+    """
 
     axis: int
     exclusive: bool = False

@@ -18,14 +18,16 @@ from .context import Context
 from .errors import Refusal
 from .operand import Operand
 
+Edge = gs.Variable | gs.Constant
+
 
 @dataclass(frozen=True)
 class Body:
     """A function as nodes."""
 
     nodes: tuple[gs.Node, ...]
-    inputs: tuple[gs.Tensor, ...]
-    outputs: tuple[gs.Tensor, ...]
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
     defaults: Mapping[str, Any]
 
 
@@ -59,7 +61,11 @@ def opset_versions(proto: onnx.FunctionProto | onnx.ModelProto) -> dict[str, int
     return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
 
 
-def _schema(domain: str, name: str, version: int | None) -> onnx.defs.OpSchema:
+# The stubs of onnx.defs lack what OpSchema says about function bodies.
+OpSchema = Any
+
+
+def _schema(domain: str, name: str, version: int | None) -> OpSchema:
     if version is None:
         raise Refusal(f"the model does not say which version of domain {domain!r} it uses")
     try:
@@ -71,7 +77,7 @@ def _schema(domain: str, name: str, version: int | None) -> onnx.defs.OpSchema:
         ) from None
 
 
-def require_body(domain: str, name: str, version: int | None) -> onnx.defs.OpSchema:
+def require_body(domain: str, name: str, version: int | None) -> OpSchema:
     """The schema of an operator that has a function body; else :class:`Refusal`."""
     schema = _schema(domain, name, version)
     if not (schema.has_function or schema.has_context_dependent_function):
@@ -102,13 +108,15 @@ def body_of(context: Context, domain: str, version: int | None) -> onnx.Function
 
 def _node_proto(context: Context, domain: str) -> onnx.NodeProto:
     inputs = [f"in{i}" if o is not None else "" for i, o in enumerate(context.operands)]
-    attributes = {
+    attributes: dict[str, Any] = {
         name: numpy_helper.from_array(np.asarray(value.values)) if isinstance(value, gs.Constant) else value
         for name, value in context.attributes.items()
     }
     if any(isinstance(value, gs.Graph) for value in attributes.values()):
         raise Refusal("no translation")
-    return helper.make_node(context.op_type, inputs, list(context.outputs), domain=domain, **attributes)
+    node = helper.make_node(context.op_type, inputs, list(context.outputs), domain=domain)
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    return node
 
 
 def _type_proto(operand: Operand | None) -> onnx.TypeProto:

@@ -18,6 +18,7 @@ from . import families, functions
 from .builder import Builder
 from .context import Context
 from .errors import NeedsConstantError, Refusal, Unknown
+from .functions import Edge
 from .operand import Operand, ShapeConstant
 from .registry import find_refusal, find_translation
 from .symbolic import on_shapes
@@ -155,7 +156,7 @@ class Importer:
             return result if isinstance(result, tuple) else (result,)
         return context.by_definition()
 
-    def _operand(self, tensor: gs.Tensor, scope: Scope, origin: str) -> tuple[Operand | None, bool]:
+    def _operand(self, tensor: Edge, scope: Scope, origin: str) -> tuple[Operand | None, bool]:
         """The operand a node reads (None when left out), and whether it could be translated."""
         if not tensor.name or tensor.name in scope.absent:
             return None, True
@@ -188,7 +189,7 @@ class Importer:
         self.translate(subgraph.nodes, inner)
         return tuple(inner.values[t.name] for t in subgraph.outputs)
 
-    def add_constants(self, tensors: Iterable[gs.Tensor], scope: Scope) -> None:
+    def add_constants(self, tensors: Iterable[Edge], scope: Scope) -> None:
         """Make the initializers among ``tensors`` known."""
         for tensor in tensors:
             if isinstance(tensor, gs.Constant) and tensor.name not in scope.values:
@@ -205,7 +206,7 @@ class Importer:
 
     # The whole
 
-    def finish(self, outputs: Sequence[gs.Tensor], scope: Scope) -> Graph:
+    def finish(self, outputs: Sequence[Edge], scope: Scope) -> Graph:
         """Set the outputs; raise when anything could not be translated."""
         if self._unsupported:
             ops = tuple(UnsupportedOp(n, tuple(p), r) for (n, r), p in sorted(self._unsupported.items()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ...errors import ModelError
 from ...ops.cast import Cast, Where
 from ...ops.elementwise import Add, Div, Mul, Sqrt, Sub
@@ -70,7 +72,7 @@ def group_norm(c: Context) -> Operand:
         raise ModelError(f"{channels} channels in {groups} groups", where=c.origin)
     work = DType.F32 if c.integer("stash_type", 1) == 1 else x.type.dtype
     wide = x if x.type.dtype is work else c.emit(Cast(work), x)
-    apart = reshape(c, wide, (dims[0], groups, channels // groups * merged(c, c.fixed(dims[2:]) or (1,))))
+    apart = reshape(c, wide, (dims[0], groups, channels // groups * math.prod(c.fixed(dims[2:]))))
     y = reshape(c, _standardized(c, apart, (2,), c.real("epsilon", 1e-5)), dims)
     y = y if x.type.dtype is work else c.emit(Cast(x.type.dtype), y)
     per_channel = (-1, *[1] * (len(dims) - 2))

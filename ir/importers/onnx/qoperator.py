@@ -52,19 +52,21 @@ def stored_bias(c: Context, index: int, x: int, weight: int) -> Operand:
 def qlinear_conv(c: Context) -> Operand:
     """x, its scale and zero point, the weight and its own, the output's, and an i32 bias."""
     x, weight = real(c, 0), real(c, 3)
-    operands = [x, weight, *([stored_bias(c, 8, 0, 3)] if c.has(8) else [])]
-    return stored(c, c.emit(conv_op(c, x, weight), *operands), 6, 7)
+    return stored(c, _convolved(c, x, weight), 6, 7)
+
+
+def _convolved(c: Context, x: Operand, weight: Operand) -> Operand:
+    bias = [stored_bias(c, 8, 0, 3)] if c.has(8) else []
+    return c.emit(conv_op(c, x, weight), x, weight, *bias)
 
 
 @translate("QLinearConv", domain=MICROSOFT)
 def qlinear_conv_microsoft(c: Context) -> Operand:
     """With ``channels_last``, transposed around the convolution."""
-    if not c.integer("channels_last", 0):
-        return qlinear_conv(c)
     x, weight = real(c, 0), real(c, 3)
-    x = transpose(c, x, _channels_second(x.type.rank))
-    operands = [x, weight, *([stored_bias(c, 8, 0, 3)] if c.has(8) else [])]
-    y = c.emit(conv_op(c, x, weight), *operands)
+    if not c.integer("channels_last", 0):
+        return stored(c, _convolved(c, x, weight), 6, 7)
+    y = _convolved(c, transpose(c, x, _channels_second(x.type.rank)), weight)
     return stored(c, transpose(c, y, _channels_last(y.type.rank)), 6, 7)
 
 

@@ -72,17 +72,15 @@ def _target(c: Context, dims: tuple[int, ...], axes: list[int]) -> _Target:
     if len(wanted) != len(axes):
         raise ModelError(f"{len(wanted)} sizes for {len(axes)} axes", where=c.origin)
     policy = c.text("keep_aspect_ratio_policy", "stretch")
-    if policy != "stretch":
-        ratios = [w / dims[a] for w, a in zip(wanted, axes, strict=True)]
-        scale = min(ratios) if policy == "not_larger" else max(ratios)
-        # Half a pixel rounds up, as the specification says.
-        wanted = tuple(int(np.floor(scale * dims[a] + 0.5)) for a in axes)
-        kept = [scale if a in axes else 1.0 for a in range(len(dims))]
-    for size, axis in zip(wanted, axes, strict=True):
-        sizes[axis] = size
-    if policy != "stretch":
-        return _Target(tuple(sizes), tuple(kept))
-    return _Target(tuple(sizes), tuple(n / d if d else 1.0 for n, d in zip(sizes, dims, strict=True)))
+    if policy == "stretch":
+        for size, axis in zip(wanted, axes, strict=True):
+            sizes[axis] = size
+        return _Target(tuple(sizes), tuple(n / d if d else 1.0 for n, d in zip(sizes, dims, strict=True)))
+    ratios = [w / dims[a] for w, a in zip(wanted, axes, strict=True)]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    for axis in axes:
+        sizes[axis] = int(np.floor(scale * dims[axis] + 0.5))  # the specification rounds half up
+    return _Target(tuple(sizes), tuple(scale if a in axes else 1.0 for a in range(len(dims))))
 
 
 def _roi(c: Context, axes: list[int], rank: int) -> tuple[tuple[float, float], ...] | None:
