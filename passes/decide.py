@@ -73,11 +73,16 @@ def plan_observers(graph: Graph, decisions: dict[Node, Decision]) -> list[tuple[
         rounded = value.producer is not None and _rounds(value.producer, decisions)
         if not (readers or joined or rounded) or value.type.dtype is not DType.F32:
             continue
-        if isinstance(value.op, Constant | Observer | FakeQuantize):
+        if isinstance(value.op, Constant | Observer | FakeQuantize) or _on_grid(value):
             continue
         if inherits_grid(value, decisions):
             continue
-        if readers and not joined and all(isinstance(n.op, Concat) for n, _ in readers) and len(value.uses) == len(readers):
+        if (
+            readers
+            and not joined
+            and all(isinstance(n.op, Concat) for n, _ in readers)
+            and len(value.uses) == len(readers)
+        ):
             # Read by concats alone: the value takes the grid of what they make.
             continue
         symmetric = any(isinstance(n.op, MatMul) and i == 1 for n, i in _final_readers(value, decisions))
@@ -88,11 +93,7 @@ def plan_observers(graph: Graph, decisions: dict[Node, Decision]) -> list[tuple[
 def inherits_grid(value: Value, decisions: dict[Node, Decision]) -> bool:
     """Whether a value lies on its producer's input grid because the producer only moves elements."""
     producer = value.producer
-    return (
-        producer is not None
-        and is_quantized(producer, decisions)
-        and producer.op.rule is Quantization.PRESERVING
-    )
+    return producer is not None and is_quantized(producer, decisions) and producer.op.rule is Quantization.PRESERVING
 
 
 def is_quantized(node: Node, decisions: dict[Node, Decision]) -> bool:
@@ -131,7 +132,13 @@ def _key(value: Value) -> str:
 
 
 def _reads_grid(node: Node, position: int, decisions: dict[Node, Decision]) -> bool:
-    return is_quantized(node, decisions) and position in activation_operands(node)
+    marks = isinstance(node.op, Observer | FakeQuantize)
+    return not marks and is_quantized(node, decisions) and position in activation_operands(node)
+
+
+def _on_grid(value: Value) -> bool:
+    """Whether everybody reads the value through fake quantization that the model came with."""
+    return bool(value.users) and all(isinstance(user.op, FakeQuantize) for user in value.users)
 
 
 def _final_readers(value: Value, decisions: dict[Node, Decision]) -> Iterator[tuple[Node, int]]:
