@@ -38,7 +38,7 @@ class Freezer:
         if all(map(is_frozen, graphs)):
             return tuple(graphs)
         leader = self._fitting(graphs)
-        keeper = _RangeKeeper()
+        keeper = RangeKeeper()
         frozen = {leader: self._run(graphs[leader], dict(self.ranges), self.calibration, keeper)}
         self.ranges = keeper.ranges or self.ranges
         for index, graph in enumerate(graphs):
@@ -72,7 +72,7 @@ class Freezer:
 
 
 @dataclass
-class _RangeKeeper(PipelineObserver):
+class RangeKeeper(PipelineObserver):
     """Takes the ranges out of the graph while it has them."""
 
     ranges: Ranges = field(default_factory=dict[str, tuple[float, float]])

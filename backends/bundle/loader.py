@@ -107,8 +107,7 @@ class Bundle:
         Raises:
             BundleCorruptError: names the first file that is missing, truncated or altered.
         """
-        for name, record in self.manifest.files.items():
-            _check_file(self._folder / name, record.bytes, record.sha256)
+        verify_files(self._folder, self.manifest)
 
     def close(self) -> None:
         """Ends the bundle's threads and unloads its code. A second call does nothing.
@@ -218,6 +217,16 @@ def load(
         library.close()
         raise
     return Bundle(folder, manifest, library, context)
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Reads every file of a bundle, for whatever machine, and compares its digest with the manifest's.
+
+    Raises:
+        BundleCorruptError: names the first file that is missing, truncated or altered.
+    """
+    for name, record in manifest.files.items():
+        _check_file(folder / name, record.bytes, record.sha256)
 
 
 def _check_architecture(folder: Path, manifest: Manifest) -> None:

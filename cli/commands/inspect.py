@@ -1,0 +1,145 @@
+"""Show what a model or a bundle is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..console import format_bytes, format_count, print_json, print_table, print_text
+from ..options import JsonFlag, NonFiniteFlag, ShapeTexts
+
+if TYPE_CHECKING:
+    from ...backends.bundle.manifest import Manifest
+    from ...backends.summary import GraphSummary, Row
+
+
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL|BUNDLE", help="A model as for compile, or a bundle's folder.")],
+    shape: ShapeTexts = None,
+    nodes: Annotated[bool, typer.Option("--nodes", help="Every node, not the float ones alone.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Print the graph instead.")] = False,
+    allow_non_finite: NonFiniteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Show inputs, outputs and sizes, and for every node whether it becomes integer, by which rule and why."""
+    if Path(model).is_dir():
+        _show_bundle(Path(model), nodes, json)
+        return
+    from ...backends.models import find_model
+    from ...backends.shapes import parse_shapes
+
+    shapes = parse_shapes(shape or ())
+    found = dataclasses.replace(find_model(model), allow_non_finite=allow_non_finite)
+    graph = found.trace(shapes[0] if shapes else None)
+    if text:
+        print(graph, end="")
+        return
+    from ...backends.summary import decision_rows, summarize
+
+    summary, rows = summarize(graph), decision_rows(graph)
+    if json:
+        document = dataclasses.asdict(summary)
+        print_json({**document, "ops": dict(summary.ops), "decisions": [_row_json(row) for row in rows]})
+    else:
+        _print_graph(summary)
+        _print_decisions(rows, nodes)
+
+
+def _row_json(row: Row) -> dict[str, object]:
+    return {
+        "where": row.where,
+        "op": row.op,
+        "type": row.type,
+        "macs": row.macs,
+        "precision": row.decision.precision.value,
+        "rule": row.decision.rule,
+        "reason": row.decision.reason,
+    }
+
+
+def _print_graph(summary: GraphSummary) -> None:
+    macs = "open shapes" if summary.macs is None else f"{format_count(summary.macs)} multiply-accumulates"
+    print_text(summary.name, style="bold")
+    print_table(
+        ("", "", ""),
+        [
+            *(("input", name, type) for name, type in summary.inputs),
+            *(("output", name, type) for name, type in summary.outputs),
+        ],
+    )
+    ops = ", ".join(f"{count} {name}" for name, count in summary.ops)
+    print_text(f"{summary.nodes} nodes: {ops}")
+    parameters = f"{format_count(summary.parameters)} parameters, {format_bytes(summary.parameter_bytes)}"
+    name, size = summary.largest
+    print_text(f"{parameters}; {macs}; largest value %{name}, {format_bytes(size)}\n")
+
+
+def _print_decisions(rows: list[Row], every: bool) -> None:
+    from ...backends.summary import float_islands
+    from ...ir.graph import Precision
+
+    integer = [row for row in rows if row.decision.precision is Precision.QUANTIZED]
+    total, inside = sum(row.macs for row in rows), sum(row.macs for row in integer)
+    share = f", {inside / total:.1%} of the multiply-accumulates" if total else ""
+    islands = list(float_islands(rows))
+    print_text(f"{len(integer)} of {len(rows)} nodes become integer{share}; {len(islands)} float islands")
+    shown = rows if every else [row for row in rows if row not in integer]
+    if shown:
+        print_text("")
+        print_table(
+            ("node", "op", "precision", "rule", "why"),
+            [(r.where, r.op, r.decision.precision.value, r.decision.rule, r.decision.reason) for r in shown],
+        )
+
+
+def _show_bundle(folder: Path, every: bool, json: bool) -> None:
+    from ...backends.bundle.manifest import read_manifest
+
+    manifest = read_manifest(folder)
+    if json:
+        import json as library
+
+        print_json(library.loads(manifest.to_text()))
+        return
+    print_text(manifest.name, style="bold")
+    rows = [("target", f"{manifest.target}: {', '.join(level.name for level in manifest.levels)}, best first")]
+    for number, plan in enumerate(manifest.signatures):
+        label = "" if len(manifest.signatures) == 1 else f" of plan {number}"
+        rows += [(f"input{label}", f"{t.name} {t.dtype}{list(t.shape)}{_grid(t)}") for t in plan.inputs]
+        rows += [(f"output{label}", f"{t.name} {t.dtype}{list(t.shape)}{_grid(t)}") for t in plan.outputs]
+    rows += [
+        ("answers", manifest.exactness),
+        ("preprocess", _preprocessing(manifest)),
+        ("files", ", ".join(f"{name} {format_bytes(f.bytes)}" for name, f in manifest.files.items())),
+        ("symbols", f"{manifest.prefix}_*"),
+        ("made by", f"octavo {manifest.made.get('octavo', '?')}: {manifest.made.get('pipeline', '?')}"),
+    ]
+    print_table(("", ""), rows)
+    _print_bundle_decisions(manifest, every)
+
+
+def _grid(tensor: object) -> str:
+    scale = getattr(tensor, "scale", None)
+    return "" if scale is None else f" scale {scale:g} zero point {getattr(tensor, 'zero_point', 0)}"
+
+
+def _preprocessing(manifest: Manifest) -> str:
+    from ...backends.preprocess import Preprocess
+
+    return "" if manifest.preprocessing is None else str(Preprocess.from_json(manifest.preprocessing))
+
+
+def _print_bundle_decisions(manifest: Manifest, every: bool) -> None:
+    decisions = [d for d in manifest.decisions if isinstance(d, dict)] if isinstance(manifest.decisions, list) else []
+    if not decisions:
+        return
+    integer = sum(d.get("precision") == "quantized" for d in decisions)
+    print_text(f"\n{integer} of {len(decisions)} nodes are integer")
+    shown = [d for d in decisions if every or d.get("precision") != "quantized"]
+    if shown:
+        keys = ("where", "op", "precision", "rule", "reason")
+        rows = [tuple(str(d.get(key, "")) for key in keys) for d in shown]
+        print_table(("node", "op", "precision", "rule", "why"), rows)

@@ -1,0 +1,56 @@
+"""Options that several commands have, and how their texts are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+ModelText: TypeAlias = Annotated[
+    str, typer.Argument(metavar="MODEL", help="An .onnx, .pt2 or .octavo file, or package.module:factory.")
+]
+BundlePath: TypeAlias = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder of a compiled network.")]
+JsonFlag: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+VerboseFlag: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens, on stderr.")]
+ShapeTexts: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME=SHAPE", help="Shape of an input, e.g. x=1x3x224x224 or x=1x3x48x{160,320}; repeatable."
+    ),
+]
+CalibOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--calib", metavar="DATA", help="Calibration data: an .npz or .npy file, a folder of them or of images, a list."
+    ),
+]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Use at most N samples of the data.")
+]
+PreprocessOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="STEPS",
+        help="How images become inputs: imagenet, or resize=256,crop=224,mean=0.485/0.456/0.406,std=...,"
+        "interpolation=bicubic,scale=255,layout=NCHW,color=rgb.",
+    ),
+]
+RangesOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--ranges", metavar="FILE", help="Activation ranges, as --save-ranges writes them.")
+]
+ActRangeTexts: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--act-range", metavar="NAME=MIN:MAX", help="The range of one activation; repeatable."),
+]
+NonFiniteFlag: TypeAlias = Annotated[
+    bool, typer.Option("--allow-non-finite", help="Accept NaN and infinite ONNX weights.")
+]
+
+
+def read_act_ranges(texts: list[str] | None) -> dict[str, tuple[float, float]]:
+    """The ranges given one by one."""
+    from ..passes.calibration.ranges import parse_range
+
+    return dict(map(parse_range, texts or ()))
