@@ -129,9 +129,7 @@ def check_objects(architecture: str, prefix: str, objects: Sequence[Path]) -> No
         if found.machine != architecture:
             raise ToolchainError(f"a kernel object is for {found.machine}, not {architecture}", where=str(path))
         strangers = [
-            s.name
-            for s in found.static
-            if s.defined and not s.name.startswith(prefix + "_") and s.name not in _HELPERS
+            s.name for s in found.static if s.defined and not s.name.startswith(prefix + "_") and s.name not in _HELPERS
         ]
         if strangers:
             raise ToolchainError(

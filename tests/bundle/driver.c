@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include HEADER
 
+#include <dirent.h>
 #include <fenv.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -67,6 +68,33 @@ static void plain(void) {
   P(destroy)(context);
 }
 
+struct rounded_piece {
+  P(body) body;
+  void *state;
+  int32_t piece;
+};
+
+static void *run_rounded(void *opaque) {
+  struct rounded_piece *piece = opaque;
+  fesetround(FE_DOWNWARD);
+  piece->body(piece->state, piece->piece, piece->piece + 1);
+  REQUIRE(fegetround() == FE_DOWNWARD);
+  return NULL;
+}
+
+/* A parallel_for on threads that round down. */
+static int on_rounding_threads(void *user, int32_t pieces, P(body) body, void *state) {
+  pthread_t threads[8];
+  struct rounded_piece all[8];
+  (void)user;
+  for (int32_t i = 0; i < pieces; i++) {
+    all[i] = (struct rounded_piece){body, state, i};
+    REQUIRE(pthread_create(&threads[i], NULL, run_rounded, &all[i]) == 0);
+  }
+  for (int32_t i = 0; i < pieces; i++) pthread_join(threads[i], NULL);
+  return 0;
+}
+
 static void rounding(void) {
   fesetround(FE_UPWARD);
 #if defined(__x86_64__)
@@ -80,6 +108,9 @@ static void rounding(void) {
   REQUIRE(__builtin_ia32_stmxcsr() == before);
 #endif
   REQUIRE(fegetround() == FE_UPWARD);
+  P(destroy)(context);
+  context = create((P(options)){.threads = 8, .parallel_for = on_rounding_threads});
+  run_and_compare(context);
   P(destroy)(context);
   REQUIRE(fegetround() == FE_UPWARD);
 }
@@ -123,11 +154,20 @@ static void wait_for(pid_t child) {
   REQUIRE(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static int count_threads(void) {
+  int count = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  while (tasks && readdir(tasks)) count++;
+  closedir(tasks);
+  return count - 2; /* . and .. */
+}
+
 static void in_child(P(context) * context) {
   pid_t child = fork();
   if (child == 0) {
     alarm(20);
     run_and_compare(context);
+    REQUIRE(count_threads() == P(threads)(context));
     pid_t grandchild = fork();
     if (grandchild == 0) {
       run_and_compare(context);

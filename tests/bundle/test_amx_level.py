@@ -28,9 +28,9 @@ emulator = ctypes.CDLL(sys.argv[1])
 assert emulator.octavo_amx_emulator_install() == 0
 left = np.load(sys.argv[3])
 with octavo.load(sys.argv[2], level="amx", threads=3, check_cpu=False) as bundle:
-    for _ in range(20):
+    for _ in range(200):
         result = bundle(left)
-assert emulator.octavo_amx_emulator_executed() >= 20 * 8 * 4, "AMX was not used"
+assert emulator.octavo_amx_emulator_executed() >= 200 * 8 * 4, "AMX was not used"
 assert not emulator.octavo_amx_emulator_configured(), "the tile configuration was not released"
 np.save(sys.argv[4], result)
 """

@@ -13,7 +13,14 @@ from octavo.backends.bundle.writer import write_bundle
 
 MODES = ("plain", "rounding", "threads", "sleepers", "crowd", "forks", "parallel", "guards", "misuse")
 SANITIZED = {
-    "thread": ("plain", "threads", "sleepers", "crowd", "parallel", "rounding"),  # its runtime does not allow threads after fork
+    "thread": (
+        "plain",
+        "threads",
+        "sleepers",
+        "crowd",
+        "parallel",
+        "rounding",
+    ),  # its runtime does not allow threads after fork
     "address,undefined": MODES,
 }
 
