@@ -19,17 +19,19 @@ from torch.utils import _pytree as pytree
 
 from ...errors import ModelError
 from ...interpreter import to_torch
+from .archive import PICKLES, first_line, load_program
 from .context import translations
 
 Inputs = Sequence[Any] | Mapping[str, Any]
 
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+__all__ = ["PICKLES", "Inputs", "capture", "is_users_file"]
 
 
 def capture(model: nn.Module | ExportedProgram | Path | str, inputs: Inputs | None, dynamic: bool) -> ExportedProgram:
     """A functional program of ops that have translations as far as decompositions reach."""
     if isinstance(model, str | Path):
-        program = _load(Path(model))
+        with _quiet():
+            program = load_program(Path(model))
     elif isinstance(model, ExportedProgram):
         program = model
     elif isinstance(model, nn.Module):
@@ -52,7 +54,7 @@ def _decompose(program: ExportedProgram) -> ExportedProgram:
             functional: ExportedProgram = program.run_decompositions(table)
         except Exception as error:
             raise ModelError(
-                f"torch cannot decompose the exported program: {_first_line(error)}", where=_user_line(error)
+                f"torch cannot decompose the exported program: {first_line(error)}", where=_user_line(error)
             ) from error
     return functional
 
@@ -91,12 +93,13 @@ def _example(leaf: Any, dynamic: bool) -> Any:
 
 
 def _dynamic_shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    batch = torch.export.Dim.DYNAMIC
-
-    def shape(leaf: Any) -> Any:
-        return {0: batch} if isinstance(leaf, torch.Tensor) and leaf.ndim else None
-
-    return pytree.tree_map(shape, kwargs or args)
+    """Axis 0 of every example tensor may vary."""
+    collection: Any = torch.export.ShapesCollection
+    shapes = collection()
+    for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, torch.Tensor) and leaf.ndim:
+            shapes[leaf] = {0: torch.export.Dim.DYNAMIC}
+    return shapes
 
 
 @contextmanager
@@ -131,7 +134,7 @@ def _explain(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], e
     except Exception as failure:
         shown = ", ".join(_describe(leaf) for leaf in pytree.tree_leaves((args, kwargs)))
         raise ModelError(
-            f"{type(module).__name__} does not run on the example inputs ({shown}): {_first_line(failure)}",
+            f"{type(module).__name__} does not run on the example inputs ({shown}): {first_line(failure)}",
             where=_user_line(failure),
             hint="pass inputs of the shapes and dtypes that forward expects",
         ) from failure
@@ -143,7 +146,7 @@ def _explain(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], e
             " or split the model there",
         ) from error
     raise ModelError(
-        f"torch.export cannot capture {type(module).__name__}: {_first_line(error)}",
+        f"torch.export cannot capture {type(module).__name__}: {first_line(error)}",
         where=_user_line(error),
         hint="make this line traceable, or export the module yourself and pass the ExportedProgram",
     ) from error
@@ -185,38 +188,7 @@ def _user_line(error: BaseException) -> str | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 def _describe(leaf: Any) -> str:
     if isinstance(leaf, torch.Tensor):
         return f"{str(leaf.dtype).removeprefix('torch.')}{list(leaf.shape)}"
     return repr(leaf)
-
-
-# Files -------------------------------------------------------------------------------------------------------------
-
-
-def _load(path: Path) -> ExportedProgram:
-    if not path.exists():
-        raise ModelError("no such file", where=str(path))
-    if path.suffix in PICKLES:
-        raise ModelError(
-            f"{path.suffix} files are pickles: loading one runs whatever code is in it",
-            where=str(path),
-            hint="save torch.export.export(model, inputs) with torch.export.save(program, 'model.pt2')",
-        )
-    if path.suffix != ".pt2":
-        raise ModelError("not a PyTorch model file", where=str(path), expected="an exported program, *.pt2")
-    try:
-        with _quiet():
-            program: ExportedProgram = torch.export.load(path)
-            return program
-    except Exception as error:
-        raise ModelError(
-            f"not a readable exported program: {_first_line(error)}",
-            where=str(path),
-            hint="write it again with torch.export.save, by the installed torch " + torch.__version__,
-        ) from error
