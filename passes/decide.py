@@ -90,6 +90,11 @@ def plan_observers(graph: Graph, decisions: dict[Node, Decision]) -> list[tuple[
     return plan
 
 
+def is_prequantized(graph: Graph) -> bool:
+    """Whether the model came with grids of its own: what it leaves in float then stays float."""
+    return any(isinstance(node.op, FakeQuantize) for node in graph.nodes)
+
+
 def inherits_grid(value: Value, decisions: dict[Node, Decision]) -> bool:
     """Whether a value lies on its producer's input grid because the producer only moves elements."""
     producer = value.producer

@@ -152,6 +152,8 @@ class _Lowering:
         return self.insert(node, constant, [])
 
     def _keep_float(self, node: Node) -> None:
+        if node.decision is not None and node.decision.precision is Precision.QUANTIZED:
+            node.decision = Decision(Precision.FLOAT, node.decision.rule, "an operand lies on no quantization grid")
         for position, value in enumerate(node.inputs):
             if value in self._twins:
                 node.set_input(position, self._float_of(value, node))

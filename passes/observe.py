@@ -9,7 +9,7 @@ from ..ir.graph import Decision, Graph, Node, Precision, Value
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Pass, PassContext
 from .calibration.methods import check_method
-from .decide import ObserverSpec, activation_operands, decide, is_quantized, plan_observers
+from .decide import ObserverSpec, activation_operands, decide, is_prequantized, is_quantized, plan_observers
 from .registry import register_pass
 
 
@@ -36,7 +36,7 @@ class Observe(Pass):
         decisions = decide(graph, self.keep_float)
         for node, decision in decisions.items():
             node.decision = decision
-        plan = plan_observers(graph, decisions)
+        plan = [] if is_prequantized(graph) else plan_observers(graph, decisions)
         for value, spec in plan:
             self._observe(graph, value, spec, decisions)
         context.report(_summary(decisions, len(plan)))
