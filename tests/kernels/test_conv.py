@@ -54,3 +54,31 @@ def test_pointwise_equals_its_definition(level: str) -> None:
 @pytest.mark.parametrize("level", every_level())
 def test_spatial_equals_its_definition(level: str) -> None:
     _check(SPATIAL, level, 2)
+
+
+def _random_spec(rng: np.random.Generator) -> ConvSpec:
+    pick = rng.integers
+    kernel = (int(pick(1, 5)), int(pick(1, 5))) if rng.random() < 0.6 else (1, 1)
+    groups = int(rng.choice([1, 1, 1, 2, 3]))
+    return conv_spec(
+        (int(pick(1, 12)), int(pick(1, 36))),
+        (int(pick(1, 90)), int(pick(1, 140 // groups))),
+        kernel,
+        pixel_gap=int(rng.choice([0, 0, 1, 5])),
+        out_gap=int(rng.choice([0, 0, 3, 7])),
+        residual=bool(rng.random() < 0.3),
+        epilogue=Epilogue(table=bool(rng.random() < 0.2)),
+        stride_h=int(pick(1, 3)),
+        stride_w=int(pick(1, 3)),
+        dilation_h=int(pick(1, 3)),
+        dilation_w=int(rng.choice([1, 1, 2])),
+        groups=groups,
+        batch=int(rng.choice([1, 1, 2])),
+        full_range=bool(rng.random() < 0.2),
+    )
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_random_convolutions_equal_their_definition(level: str) -> None:
+    rng = np.random.default_rng(11)
+    _check([_random_spec(rng) for _ in range(10)], level, 12)
