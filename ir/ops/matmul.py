@@ -19,7 +19,7 @@ from .elementwise import apply_clamp
 @register_op
 @dataclass(frozen=True)
 class Linear(Op):
-    """``x`` (..., K) times the transpose of ``weight`` (O, K), plus ``bias`` (O,), plus ``residual``, shaped as the output."""
+    """``x`` (..., K) times ``weight`` (O, K) transposed, plus ``bias`` (O,), plus ``residual`` like the output."""
 
     clamp: tuple[float, float] | None = None
 

@@ -15,7 +15,10 @@ from ..types import TensorType, normalize_axis
 @register_op
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Batch normalization at inference, channels on axis 1: ``(x - mean) / sqrt(variance + epsilon) * scale + bias``."""
+    """Batch normalization at inference, channels on axis 1:
+
+    ``(x - mean) / sqrt(variance + epsilon) * scale + bias``.
+    """
 
     epsilon: float = 1e-5
 

@@ -51,7 +51,7 @@ def failure(case: TestCase) -> str | None:
 
 def check(case: TestCase) -> None:
     """Import the model and compare what it gives with what the test expects, for every data set."""
-    model = case.model or onnx.load(Path(case.model_dir) / "model.onnx")
+    model = case.model or onnx.load(Path(str(case.model_dir)) / "model.onnx")
     names = [v.name for v in model.graph.input]
     for inputs, expected in _data_sets(case, model):
         feeds = dict(zip(names, map(_array, inputs), strict=False))
@@ -86,7 +86,7 @@ def _import(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> tuple[Graph, di
 def _data_sets(case: TestCase, model: onnx.ModelProto) -> Sequence[tuple[Sequence[Any], Sequence[Any]]]:
     if case.data_sets is not None:
         return case.data_sets
-    return [_stored(folder, model) for folder in sorted(Path(case.model_dir).glob("test_data_set_*"))]
+    return [_stored(folder, model) for folder in sorted(Path(str(case.model_dir)).glob("test_data_set_*"))]
 
 
 def _stored(folder: Path, model: onnx.ModelProto) -> tuple[list[Array], list[Array]]:

@@ -9,6 +9,8 @@ import pytest
 from importers.onnx import backend
 
 CHUNKS = 48
+# Their expected values carry the float32 noise of another FFT, 1e-6, where the right answer is 0.
+NOISY = {"node/test_dft_inverse", "node/test_dft_inverse_opset19"}
 
 
 def test_the_lists_hold_every_test_once(request: pytest.FixtureRequest) -> None:
@@ -23,8 +25,8 @@ def test_the_lists_hold_every_test_once(request: pytest.FixtureRequest) -> None:
 def test_reasons_are_ours() -> None:
     """No test is left out for a crash, or for a wrong result beyond the rounding of 16-bit floats."""
     _, reasons = backend.read_lists()
-    wrong = {n: r for n, r in reasons.items() if r.startswith("differs") and "16-bit floats" not in r}
-    assert not wrong
+    wrong = {n for n, r in reasons.items() if r.startswith("differs") and "16-bit floats" not in r}
+    assert wrong == NOISY
     assert not [n for n, reason in reasons.items() if "malformed" in reason or not reason]
 
 
@@ -32,7 +34,7 @@ def test_enough_pass() -> None:
     passing, _ = backend.read_lists()
     node = [n for n in passing if n.startswith("node/")]
     converted = [n for n in passing if n.startswith("pytorch-")]
-    assert len(node) >= 1400
+    assert len(node) >= 1500
     assert len(converted) >= 110
 
 
