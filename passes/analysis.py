@@ -44,7 +44,7 @@ def sole_user(value: Value, graph: Graph) -> Node | None:
 def used_once(value: Value) -> bool:
     """Whether ``value`` has one use in all, graph outputs included."""
     graph = value.producer.graph if value.producer else None
-    return len(value.uses) == 1 and not (graph and graph.is_output(value))
+    return len(value.uses) == 1 and (graph is None or not graph.is_output(value))
 
 
 def per_channel_array(value: Value, channels: int, axis: int, rank: int) -> np.ndarray | None:

@@ -63,6 +63,6 @@ def _fold(graph: Graph, node: Node) -> None:
         old.name, constant.name = constant.name, old.name
         graph.replace(old, constant)
     graph.erase(node)
-    for producer in producers:
-        if producer and producer.graph and not producer.output.uses and not graph.is_output(producer.output):
+    for producer in filter(None, dict.fromkeys(producers)):
+        if not producer.output.uses and not graph.is_output(producer.output):
             graph.erase(producer)

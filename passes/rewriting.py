@@ -136,7 +136,7 @@ class Rewriter:
 
     def remarks(self) -> list[Remark]:
         """The reasons that still hold: their nodes are in the graph."""
-        return [Remark(p, node.where, reason) for (p, node), reason in self._remarks.items() if node.graph]
+        return [Remark(p, node.where, reason) for (p, node), reason in self._remarks.items() if _alive(node)]
 
     def attempt(self, rule: RewritePattern, node: Node) -> bool:
         """Try one pattern on one node."""
@@ -152,7 +152,7 @@ class Rewriter:
 
     def take_touched(self) -> list[Node]:
         """Nodes near the changes since the last call."""
-        touched = [node for node in self._touched if node.graph]
+        touched = [node for node in self._touched if _alive(node)]
         self._touched.clear()
         return touched
 
@@ -190,13 +190,13 @@ def rewrite(graph: Graph, patterns: Sequence[RewritePattern], context: PassConte
         if kind not in by_op:
             by_op[kind] = [p for p in patterns if not p.roots or issubclass(kind, p.roots)]
         for rule in by_op[kind]:
-            if node.graph is None or not rewriter.attempt(rule, node):
+            if not _alive(node) or not rewriter.attempt(rule, node):
                 continue
             fired[rule.name] += 1
             if fired.total() > limit:
                 raise _endless(fired, node)
             again = [n for n in rewriter.take_touched() if n not in waiting]
-            if node.graph and node not in waiting:
+            if _alive(node) and node not in waiting:
                 again.append(node)
             again = list(dict.fromkeys(again))
             queue.extend(again)
@@ -206,6 +206,11 @@ def rewrite(graph: Graph, patterns: Sequence[RewritePattern], context: PassConte
         for remark in rewriter.remarks():
             context.explain(remark)
     return bool(fired)
+
+
+def _alive(node: Node) -> bool:
+    # Never by truth: the truth of a graph is its length, which takes a walk.
+    return node.graph is not None
 
 
 def _endless(fired: Counter[str], node: Node) -> PassError:
