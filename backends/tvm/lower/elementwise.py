@@ -12,6 +12,7 @@ from ....ir.ops.integer import QAdd, QBinary, QMul, QSub, QTable, Requantize, mu
 from ...plan.builder import Constants, PlanBuilder
 from ...plan.views import View
 from ..kernels.elementwise import BinarySpec
+from ..kernels.table import TableSpec
 from ..kernels.unary import UnarySpec
 from .registry import lowers
 from .weighted import rounding_constants
@@ -63,8 +64,6 @@ def lower_requantize(site: PlanBuilder, node: Node) -> None:
 @lowers(QTable)
 def lower_table(site: PlanBuilder, node: Node) -> None:
     """256 entries, bytes or float32."""
-    from ..kernels.table import TableSpec
-
     op, x = node.op, site.view(node.inputs[0])
     assert isinstance(op, QTable)
     out = site.allocate(node.output, x.order())

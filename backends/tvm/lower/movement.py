@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from ....ir.graph import Node
 from ....ir.ops.cast import Identity
-from ....ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
+from ....ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from ...plan.builder import Border, PlanBuilder
 from ...plan.views import ITEM_BYTES, View
 from ..kernels.base import StridedView
 from ..kernels.border import BorderSpec
 from ..kernels.copy import CopySpec
+from ..kernels.gather import GatherSpec
 from ..kernels.unary import UnarySpec
 from .registry import lowers
 
@@ -96,6 +98,26 @@ def lower_concat(site: PlanBuilder, node: Node) -> None:
             starts[axis] = start
             site.copy(site.view(part), out.sliced(starts, part.type.static_shape), node.where)
         start += part.type.static_shape[axis]
+
+
+@lowers(Gather)
+def lower_gather(site: PlanBuilder, node: Node) -> None:
+    """Rows along one axis by indices in int32 or int64, constant or not."""
+    op = node.op
+    assert isinstance(op, Gather)
+    x, indices = site.contiguous(site.view(node.inputs[0])), site.contiguous(site.view(node.inputs[1]))
+    out = site.allocate(node.output)
+    target = out if out.is_dense() else site.scratch_view(out.shape, out.dtype)
+    if indices.dtype not in ("int32", "int64"):
+        site.refuse(node, f"no kernel for indices of {indices.dtype}")
+        return
+    axis = op.axis % x.rank
+    outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    index: Literal["int32", "int64"] = "int32" if indices.dtype == "int32" else "int64"
+    spec = GatherSpec(ITEM_BYTES[x.dtype], outer, x.shape[axis], indices.size, inner, index)
+    site.call(spec, node.where, {"x": x, "indices": indices, "out": target})
+    if target is not out:
+        site.copy(target, out, node.where)
 
 
 @lowers(Pad)

@@ -44,6 +44,6 @@ def lowers(
 
 def find_lowering(op: Op) -> Lowering | None:
     """The lowering of an op, or None when it has no kernel."""
-    from . import elementwise, movement, normalize, pool, quantize, weighted  # noqa: F401
+    from . import elementwise, movement, normalize, pool, quantize, resize, weighted  # noqa: F401
 
     return LOWERINGS.get(type(op))
