@@ -119,11 +119,13 @@ def _generate(levels: Sequence[_Level], folder: Path, jobs: int, progress: Progr
                 done += len(requests[index][1])
                 progress("kernels", done, total)
         except CodegenError as error:
-            for future in futures:
-                future.cancel()
             raise ToolchainError(
                 f"code generation failed: {error}", hint="report this model: it is a defect"
             ) from error
+        finally:
+            # After an error or Ctrl-C nobody waits for what has not begun.
+            for future in futures:
+                future.cancel()
     return tuple(sorted(paths))
 
 
