@@ -120,7 +120,8 @@ class PlanBuilder:
         if part is not None:
             view = part
         else:
-            border = self._borders.get(value)
+            # A border belongs to channels-last buffers; readers of another order copy anyway.
+            border = self._borders.get(value) if order == channels_last_order(len(shape)) else None
             view = self._fresh(shape, dtype, order, border)
             if border is not None:
                 self._bordered[value] = border
@@ -175,8 +176,9 @@ class PlanBuilder:
 
     def padded(self, value: Value, border: Border) -> View:
         """Channels-last view of a value together with its border, which holds ``border.fill``."""
-        view = self.channels_last(self.view(value))
-        have = self._bordered.get(value)
+        source = self.view(value)
+        view = self.channels_last(source)
+        have = self._bordered.get(value) if view is source else None
         if any(map(any, border.padding)) and (have is None or not have.covers(border)):
             view = self._copied(view, channels_last_order(view.rank), border)
         starts = (0, 0, *(-before for before, _ in border.padding))
