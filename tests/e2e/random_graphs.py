@@ -1,0 +1,74 @@
+"""Random float graphs: ``random_graph(seed)`` is a network over the ops that have an integer form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from e2e import moves, recipes
+from e2e.growing import CHANNELS, Grower
+from e2e.recipes import Recipe
+from octavo.ir import Graph
+
+RECIPES: Mapping[str, Recipe] = {
+    "dense": recipes.dense,
+    "strange": recipes.strange,
+    "grouped": recipes.grouped,
+    "depthwise": recipes.depthwise,
+    "line": recipes.line,
+    "transposed": recipes.transposed,
+    "residual": recipes.residual,
+    "linear": recipes.linear,
+    "product": recipes.product,
+    "attention": recipes.attention,
+    "binary": recipes.binary,
+    "table": recipes.table,
+    "clamp": recipes.clamp,
+    "squeeze": recipes.squeeze,
+    "softmax": recipes.softmax,
+    "layer_norm": recipes.layer_norm,
+    "max_pool": moves.max_pool,
+    "avg_pool": moves.avg_pool,
+    "mean": moves.mean,
+    "resize": moves.resize,
+    "concat": moves.concat,
+    "reshape": moves.reshape,
+    "transpose": moves.transpose,
+    "part": moves.part,
+    "pad": moves.pad,
+    "gather": moves.gather,
+    "expand": moves.expand,
+}
+"""Layers by name; a graph has at least one of the kind that its seed names."""
+
+CALIBRATION_BATCHES = 3
+IMAGES_OF_FIVE = 4
+
+
+def random_graph(seed: int) -> Graph:
+    """A float graph of some five to fifteen nodes with one to three inputs; the same for the same seed."""
+    g = Grower(seed)
+    names = list(RECIPES)
+    if seed % 5 < IMAGES_OF_FIVE:
+        g.input((g.choose([1, 1, 1, 2, 3]), g.choose(CHANNELS[:12]), g.upto(1, 13), g.upto(1, 13)))
+        plan = [g.choose(["dense", "strange", "residual"])]
+    else:
+        g.input((g.choose([1, 1, 2]), g.upto(1, 12), g.choose(CHANNELS[4:18])))
+        plan = ["linear"]
+    plan += [g.choose(names) for _ in range(g.upto(3, 9))]
+    plan.insert(g.upto(1, len(plan)), names[seed % len(names)])
+    for name in plan:
+        g.start(name)
+        RECIPES[name](g)
+    return g.finish()
+
+
+def random_feeds(graph: Graph, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Inputs by name, mostly within what calibration has seen."""
+    rng = np.random.default_rng(seed)
+    return {v.name: rng.normal(size=v.type.static_shape).astype(np.float32) for v in graph.inputs}
+
+
+def calibration(graph: Graph, seed: int) -> list[dict[str, npt.NDArray[np.float32]]]:
+    return [random_feeds(graph, seed * 1000 + batch) for batch in range(CALIBRATION_BATCHES)]
