@@ -12,7 +12,6 @@ from ...ops.shape import Gather, Slice
 from ...types import DType, normalize_axis
 from .attributes import element_type
 from .context import Context
-from .errors import Refusal
 from .moves import reshape
 from .operand import Operand
 from .registry import translate
@@ -124,9 +123,3 @@ def eye_like(c: Context) -> Operand:
     code = c.attr("dtype")
     dtype = c.type(0).dtype if code is None else element_type(int(code), c.origin)
     return c.const(np.eye(rows, columns, c.integer("k", 0)).astype(dtype.numpy))
-
-
-@translate("Unique", "NonMaxSuppression")
-def data_dependent(c: Context) -> Operand:
-    """Refused."""
-    raise Refusal("the shape of its result depends on the data; cut the model before it")

@@ -60,6 +60,8 @@ def _check(model: onnx.ModelProto, where: str) -> None:
             expected="an ONNX ModelProto with a graph that has outputs",
             hint="a truncated file, or another kind of protobuf, can look like this",
         )
+    if not all(isinstance(name, str) for name in _names(model)):
+        raise ModelError("a name in the file is not text: the file is damaged", where=where)
     versions = opset_versions(model)
     if "" not in versions and any(node.domain in ("", "ai.onnx") for node in model.graph.node):
         raise ModelError("the model does not say which ONNX opset it uses", where=where)
@@ -128,6 +130,40 @@ def _load_tensor(tensor: onnx.TensorProto, path: Path) -> None:
     del tensor.external_data[:]
 
 
+def _names(model: onnx.ModelProto) -> Iterator[object]:
+    """Every name of the model; protobuf gives bytes for what is no UTF-8."""
+    for opset in model.opset_import:
+        yield opset.domain
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+        for node in function.node:
+            yield from _node_names(node)
+    yield from _graph_names(model.graph)
+
+
+def _graph_names(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for tensor in graph.initializer:
+        yield tensor.name
+    for node in graph.node:
+        yield from _node_names(node)
+
+
+def _node_names(node: onnx.NodeProto) -> Iterator[object]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for attribute in node.attribute:
+        yield from (attribute.name, attribute.ref_attr_name)
+        for graph in _subgraphs(attribute):
+            yield from _graph_names(graph)
+
+
+def _subgraphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of the model: initializers, attributes, subgraphs, functions."""
     yield from _graph_tensors(model.graph)
@@ -150,5 +186,5 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        for graph in [attribute.g, *attribute.graphs] if attribute.HasField("g") or attribute.graphs else []:
+        for graph in _subgraphs(attribute):
             yield from _graph_tensors(graph)

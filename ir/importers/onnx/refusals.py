@@ -23,3 +23,4 @@ refuse(
     "Adagrad", "Adam", "Momentum", "Gradient",
     domain="ai.onnx.preview.training", reason="training operators are not supported",
 )  # fmt: skip
+refuse("NonMaxSuppression", "Unique", reason="the shape of the result depends on the data; cut the model before it")
