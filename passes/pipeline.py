@@ -27,7 +27,7 @@ from .registry import find_pass
 NAMED: dict[str, str] = {
     "simplify": "canonicalize,fold-constants,eliminate-common,eliminate-dead",
     "prepare": "simplify,fold-batchnorm,fuse,simplify",
-    "int8": "fold-qdq,prepare,observe,calibrate,quantize,lower-integer,eliminate-common,eliminate-dead",
+    "int8": "fold-qdq,prepare,observe,calibrate,quantize,lower-integer,tabulate,eliminate-common,eliminate-dead",
     "default": "int8",
 }
 """Pipelines that have a name; they may contain each other."""

@@ -62,9 +62,7 @@ def test_observers_stand_where_integer_nodes_read_and_every_node_has_a_decision(
     graph = network()
     lines: list[str] = []
     Pipeline.parse("observe{method=mse,keep-float=[second]}").run(graph, PassContext(report=lines.append))
-    assert [n.op for n in graph.nodes if isinstance(n.op, Observer)] == [
-        Observer(key, "mse") for key in ("x", "first")
-    ]
+    assert [n.op for n in graph.nodes if isinstance(n.op, Observer)] == [Observer(key, "mse") for key in ("x", "first")]
     assert all(node.decision for node in graph.nodes if not isinstance(node.op, Observer))
     assert "stay in float" in lines[0]
 
