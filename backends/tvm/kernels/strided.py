@@ -49,6 +49,11 @@ class Loops:
         return tuple(row[-1] for row in self.strides)
 
     @property
+    def contiguous(self) -> bool:
+        """Whether every operand's elements are adjacent along the last axis."""
+        return all(stride == 1 for stride in self.inner_strides)
+
+    @property
     def scalar(self) -> bool:
         """Whether some operand's last axis is neither contiguous nor constant: one element at a time."""
         return any(stride not in (0, 1) for stride in self.inner_strides) or self.inner_strides[-1] == 0

@@ -35,7 +35,7 @@ def emit(spec: BinarySpec, isa: Isa, symbol: str) -> Any:
             clamped = [b.let(ops.clamp(value, low, high)) for value in values]
             ops.store_words(b, buffers["out"], at[2], clamped, count)
 
-    emit_loops(b, spec.loops, 4 * ops.lanes, block)
+    emit_loops(b, spec.loops, 4 * ops.lanes, block, broadcasts=True)
     return b.finish(spec.noalias)
 
 

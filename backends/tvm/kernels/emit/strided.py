@@ -15,9 +15,10 @@ from ..strided import RUN, Loops
 Body = Callable[[list[Expr], int], None]
 
 
-def emit_loops(b: Builder, loops: Loops, step: int, body: Body) -> None:
+def emit_loops(b: Builder, loops: Loops, step: int, body: Body, *, broadcasts: bool = False) -> None:
     """All tasks of a kernel: `body` for blocks of `step` elements along the last axis, or of one if it is scattered.
 
+    `broadcasts` says that the body knows what to do with an operand that is constant along the last axis.
     The last block of a longer run is moved back to end with it, so blocks may overlap: operands must not change.
     """
     with b.tasks() as task, ExitStack() as stack:
@@ -26,7 +27,7 @@ def emit_loops(b: Builder, loops: Loops, step: int, body: Body) -> None:
         for axis in range(loops.task_axes, len(loops.shape) - 1):
             index = stack.enter_context(b.loop(0, loops.shape[axis]))
             starts = [_moved(b, start, index, row[axis]) for start, row in zip(starts, loops.strides, strict=True)]
-        if loops.scalar:
+        if loops.scalar or not (broadcasts or loops.contiguous):
             step = 1
         _run(b, loops, starts, run, step, body)
 
