@@ -45,7 +45,8 @@ class Dft(Op):
         else:
             signal = torch.complex(wide[..., 0].contiguous(), wide[..., 1].contiguous())
         if self.inverse and self.onesided:
-            return torch.fft.irfft(signal, self.length, axis).unsqueeze(-1).to(x.dtype)
+            real: torch.Tensor = torch.fft.irfft(signal, self.length, axis)
+            return real.unsqueeze(-1).to(x.dtype)
         spectrum = (torch.fft.ifft if self.inverse else torch.fft.fft)(signal, self.length, axis)
         if self.onesided:
             spectrum = spectrum.narrow(axis, 0, self.length // 2 + 1)
@@ -66,4 +67,5 @@ class Determinant(Op):
         return (TensorType(x.dtype, x.shape[:-2]),)
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.det(x)
+        result: torch.Tensor = torch.linalg.det(x)
+        return result

@@ -18,7 +18,8 @@ from .context import Context
 from .errors import Refusal
 from .operand import Operand
 
-Edge = gs.Variable | gs.Constant
+Edge = Any
+"""A graphsurgeon tensor: named, but its untyped base class does not declare the name."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ def reference(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
-    results: list[Array] = session.run(None, dict(feeds))
-    return results
+    return [np.asarray(result) for result in session.run(None, dict(feeds))]
 
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:

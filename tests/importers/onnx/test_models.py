@@ -22,13 +22,13 @@ def test_zoo_networks_match_onnx_runtime(name: str) -> None:
     model = zoo_model(name)
     proto = onnx.load(model.path())
     names = [v.name for v in proto.graph.input]
-    for inputs in model.inputs(2):
-        feeds = dict(zip(names, inputs, strict=True))
+    calls = [dict(zip(names, inputs, strict=True)) for inputs in model.inputs(2)]
+    for feeds in calls:
         graph = import_onnx(model.path(), shapes={n: a.shape for n, a in feeds.items()})
         for ours, theirs in zip(run(graph, feeds), reference(proto, feeds), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-    text = print_graph(graph)
-    assert print_graph(parse_graph(text, from_tensors(graph.constants()))) == text
+        text = print_graph(graph)
+        assert print_graph(parse_graph(text, from_tensors(graph.constants()))) == text
 
 
 @pytest.mark.models
