@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir.graph import Node
+from ...ir.graph import Node, Value
 from ...ir.ops.conv import Conv, ConvTranspose
-from ...ir.ops.elementwise import Add
+from ...ir.ops.elementwise import Add, Mul
 from ...ir.ops.matmul import Linear, MatMul
-from ..analysis import array_of, has_residual, per_channel_array, used_once
+from ...ir.ops.shape import Reshape, Transpose
+from ..analysis import array_of, has_residual, per_channel_array, scalar_of, used_once
 from ..rewriting import Rewriter, pattern
 
 
@@ -50,4 +51,35 @@ def bias(node: Node, rewriter: Rewriter) -> bool:
     return rewriter.replace(node, rewriter.insert(layer.op, x, weight, parameter, origin=layer.origin))
 
 
-PATTERNS = (matmul_of_constant, bias)
+@pattern(Mul)
+def scale_of_matmul(node: Node, rewriter: Rewriter) -> bool:
+    """Matrix product times a number -> the number goes to the layer that made the left factor, as in attention."""
+    product = node.inputs[0].producer
+    number = scalar_of(node.inputs[1])
+    if number is None or product is None or not isinstance(product.op, MatMul) or getattr(node.op, "clamp", None):
+        return False
+    if node.output.type != product.output.type or not used_once(product.output):
+        return False
+    moves, layer = _moves_after_layer(product.inputs[0])
+    if layer is None:
+        return rewriter.note(node, "no linear layer makes the left factor")
+    value = rewriter.insert(Mul(), layer, node.inputs[1])
+    for move in reversed(moves):
+        value = rewriter.inherit(rewriter.insert(move.op, value, origin=move.origin), move.output)
+    return rewriter.replace(node, rewriter.insert(product.op, value, product.inputs[1], origin=product.origin))
+
+
+def _moves_after_layer(value: Value) -> tuple[list[Node], Value | None]:
+    """The reshapes and transposes above ``value``, last first, and the output of the layer above them, if any."""
+    moves: list[Node] = []
+    while (node := value.producer) and used_once(value):
+        if isinstance(node.op, Linear | Conv):
+            return moves, value if node.op.clamp is None and not has_residual(node) else None
+        if not isinstance(node.op, Reshape | Transpose):
+            break
+        moves.append(node)
+        value = node.inputs[0]
+    return moves, None
+
+
+PATTERNS = (matmul_of_constant, bias, scale_of_matmul)
