@@ -118,14 +118,15 @@ def _generate(levels: Sequence[_Level], folder: Path, jobs: int, progress: Progr
                 paths.append(path)
                 done += len(requests[index][1])
                 progress("kernels", done, total)
-        except CodegenError as error:
-            raise ToolchainError(
-                f"code generation failed: {error}", hint="report this model: it is a defect"
-            ) from error
-        finally:
-            # After an error or Ctrl-C nobody waits for what has not begun.
+        except BaseException as error:
+            # After Ctrl-C, too, nobody waits for what is under way or has not begun.
             for future in futures:
                 future.cancel()
+            pool.abort()
+            if isinstance(error, CodegenError):
+                hint = "report this model: it is a defect"
+                raise ToolchainError(f"code generation failed: {error}", hint=hint) from error
+            raise
     return tuple(sorted(paths))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ def open_data(
     """Batches for a network with these ``inputs``.
 
     Args:
-        source: a path (see the module), or an iterable whose items are batches: an array (for a network of one
-            input), a tuple of arrays in the order of the inputs, or a dict by name; torch tensors serve as arrays.
+        source: a path (see the module), a sequence of paths, or an iterable whose items are batches: an array (for a
+            network of one input), a tuple of arrays in the order of the inputs, or a dict by name; torch tensors serve as arrays.
             A function that returns an iterator serves too.
         preprocess: how images become inputs; needed for images only.
         limit: use at most this many samples.
@@ -57,6 +58,9 @@ def open_data(
     if isinstance(source, str | Path):
         found = _find_files(Path(source))
         return FileBatches(Path(source), tuple(found), dict(inputs), preprocess, limit)
+    if isinstance(source, Sequence) and source and all(isinstance(item, str | os.PathLike) for item in source):
+        files = tuple(Path(item) for item in source)  # type: ignore[arg-type]
+        return FileBatches(files[0].parent, files, dict(inputs), preprocess, limit)
     if callable(source):
         return MemoryBatches(source, dict(inputs), limit)
     if iter(source) is source:

@@ -14,6 +14,7 @@ from ..passes.base import Ranges
 from ..passes.observers import PipelineObserver
 from ..passes.pipeline import Pipeline
 from .bundle.manifest import Manifest
+from .bundle.writer import check_destination
 from .cache import Cache, digest_compiler, digest_files, digest_json
 from .data import Source, open_data
 from .freeze import Freezer, Progress, Report
@@ -98,6 +99,7 @@ def run_job(
     progress: Progress,
 ) -> CompileResult:
     """Compile, or copy from the cache."""
+    check_destination(job.output, overwrite)
     key = job.key() if cache else None
     if cache and key and (manifest := cache.fetch(key, job.output, overwrite=overwrite)):
         return CompileResult(job.output, manifest, cached=True)

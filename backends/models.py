@@ -155,14 +155,15 @@ def find_model(text: str) -> Model:
     """
     path = Path(text)
     if path.suffix in (".onnx", ".pt2", ".octavo") and (path.exists() or ":" not in text):
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "no such file"
-            hint = "compiled bundles are run, not compiled" if path.is_dir() else None
-            raise ModelError(f"{what}", where=text, expected=MODELS, hint=hint)
-        return Model(path)
+        if not path.exists():
+            raise ModelError("no such file", where=text, expected=MODELS)
+        if not path.is_dir():
+            return Model(path)
     module, colon, attribute = text.partition(":")
     if colon and attribute and module and os.sep not in module:
         return _call_factory(module, attribute, text)
+    if path.is_dir():
+        raise ModelError("a folder is no model", where=text, expected=MODELS, hint="a bundle is compiled already: run it")
     from ..ir.importers.torch.capture import PICKLES
 
     if path.suffix in PICKLES and path.exists():

@@ -58,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns), padding=(0, 2, 0, 0))
     for column in columns:
         align: Any = "right" if column in right else "left"
         table.add_column(column, justify=align, overflow="fold", no_wrap=column in right)

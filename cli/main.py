@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -62,6 +63,8 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    # A terminated run removes its drafts as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     code = run(sys.argv[1:])
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -75,12 +78,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app(words, prog_name="octavo")
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if code == EXIT_INTERRUPTED:
+            print("interrupted, nothing was left half-written", file=sys.stderr)
+        return code
     except OctavoError as error:
         return _fail(error, words, debug)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _leave_pipe()
     except OSError as error:

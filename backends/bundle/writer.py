@@ -61,7 +61,7 @@ def write_bundle(
         ToolchainError: no working compiler, or kernel objects that do not fit.
     """
     folder = folder.absolute()
-    _check_destination(folder, overwrite)
+    check_destination(folder, overwrite)
     program = contents.program
     check_objects(program.architecture, program.prefix, contents.objects)
     toolchain = toolchain or find_toolchain(program.architecture)
@@ -79,7 +79,7 @@ def copy_bundle(source: Path, folder: Path, *, overwrite: bool = False) -> None:
         BundleError: the folder exists, or cannot be written.
     """
     folder = folder.absolute()
-    _check_destination(folder, overwrite)
+    check_destination(folder, overwrite)
     with _explained(folder), _staging(folder) as staging:
         for path in source.iterdir():
             shutil.copyfile(path, staging / path.name)
@@ -156,7 +156,12 @@ def _one_line(label: str) -> str:
     return " ".join(label.split())
 
 
-def _check_destination(folder: Path, overwrite: bool) -> None:
+def check_destination(folder: Path, overwrite: bool) -> None:
+    """Raises :class:`BundleError` unless a bundle may be written to ``folder``."""
+    folder = folder.absolute()
+    parent = next(path for path in folder.parents if path.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise _cannot_write("its parent is no folder that may be written to", parent)
     if not folder.exists() and not folder.is_symlink():
         return
     if not overwrite:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,10 @@ class _Child:
         reason = next((line for line in lines if "LLVM ERROR" in line or "Cannot select" in line), "")
         return f"the compiler exited with status {self._process.returncode} {reason or ' '.join(lines[-1:])}"
 
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer gets a _DiedError."""
+        self._process.kill()
+
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
@@ -86,6 +91,8 @@ class CodegenPool:
     def __init__(self, workers: int = 2) -> None:
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._workers = workers
+        self._live: set[_Child] = set()
+        self._aborted = False
         for _ in range(workers):
             self._idle.put(None)
 
@@ -105,6 +112,12 @@ class CodegenPool:
                 child.close()
             self._idle.put(None)
 
+    def abort(self) -> None:
+        """Kill the children in the middle of their work: every request under way or to come fails at once."""
+        self._aborted = True
+        for child in tuple(self._live):
+            child.kill()
+
     def compile(self, kernels: Sequence[Kernel], isa: str) -> bytes:
         """Compile kernels for the ISA level `isa` into one relocatable object.
 
@@ -113,6 +126,8 @@ class CodegenPool:
         try:
             return self._compile(tuple(kernels), isa)
         except _DiedError as death:
+            if self._aborted:
+                raise CodegenError("code generation was stopped") from None
             if len(kernels) == 1:
                 raise CodegenError(f"{kernels[0][0]} on {isa}: {death} ({kernels[0][1]})") from None
         for kernel in kernels:
@@ -131,10 +146,14 @@ class CodegenPool:
     def _child(self) -> Generator[_Child]:
         child = self._idle.get()
         try:
+            if self._aborted:
+                raise CodegenError("code generation was stopped")
             child = child or _Child()
+            self._live.add(child)
             yield child
         except BaseException:
             if child is not None:
+                self._live.discard(child)
                 child.close()
             child = None
             raise
@@ -144,6 +163,8 @@ class CodegenPool:
 
 def serve() -> None:
     """Answer requests from standard input on standard output until it closes; the body of a child."""
+    # Ctrl-C reaches the whole terminal; the parent decides what becomes of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints may reach the pipe
     from . import codegen

@@ -98,6 +98,11 @@ class _Pair:
         from ...backends.compare import freeze_and_keep
         from ...passes.pipeline import Pipeline
 
+        if self.pipeline is not None and not self.ranges:
+            raise UsageError(
+                "the bundle was compiled from a frozen graph, so it does not tell how to freeze the model",
+                hint="compare the model with that graph instead of the bundle",
+            )
         if self.pipeline is not None:
             return freeze_and_keep(self.graph, self.pipeline, self.ranges)
         assert self.frozen is not None

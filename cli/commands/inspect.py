@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,10 @@ from ..options import JsonFlag, NonFiniteFlag, ShapeTexts
 
 if TYPE_CHECKING:
     from ...backends.bundle.manifest import Manifest
+    from ...backends.models import Model
+    from ...backends.shapes import Shapes
     from ...backends.summary import GraphSummary, Row
+    from ...ir.graph import Graph
 
 
 def command(
@@ -31,9 +36,8 @@ def command(
     from ...backends.models import find_model
     from ...backends.shapes import parse_shapes
 
-    shapes = parse_shapes(shape or ())
     found = dataclasses.replace(find_model(model), allow_non_finite=allow_non_finite)
-    graph = found.trace(shapes[0] if shapes else None)
+    graph = _trace(found, parse_shapes(shape or ())[:1])
     if text:
         print(graph, end="")
         return
@@ -41,11 +45,30 @@ def command(
 
     summary, rows = summarize(graph), decision_rows(graph)
     if json:
-        document = dataclasses.asdict(summary)
-        print_json({**document, "ops": dict(summary.ops), "decisions": [_row_json(row) for row in rows]})
+        print_json({**_summary_json(summary), "decisions": [_row_json(row) for row in rows]})
     else:
         _print_graph(summary)
         _print_decisions(rows, nodes)
+
+
+def _trace(model: Model, shapes: Sequence[Shapes]) -> Graph:
+    """The graph with fixed shapes where they are known, so that work can be counted."""
+    from ...ir.errors import ModelError
+
+    if not shapes:
+        with contextlib.suppress(ModelError):
+            return model.trace_fixed(())[0]
+    return model.trace(shapes[0] if shapes else None)
+
+
+def _summary_json(summary: GraphSummary) -> dict[str, object]:
+    return {
+        **dataclasses.asdict(summary),
+        "inputs": [{"name": name, "type": type} for name, type in summary.inputs],
+        "outputs": [{"name": name, "type": type} for name, type in summary.outputs],
+        "ops": dict(summary.ops),
+        "largest": {"name": summary.largest[0], "bytes": summary.largest[1]},
+    }
 
 
 def _row_json(row: Row) -> dict[str, object]:

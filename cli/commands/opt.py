@@ -133,7 +133,8 @@ def _printers(every: bool, names: Sequence[str] | None, stream: TextIO) -> list[
 
     if not (every or names):
         return []
-    return [Print(lambda text: print(text, end="", file=stream), after_passes=frozenset({"*"} if every else names or ()))]
+    chosen = frozenset({"*"} if every else names or ())
+    return [Print(lambda text: print(text, end="", file=stream), after_passes=chosen)]
 
 
 def _numerics(graph: Graph, data: str | None, preprocess: str | None, limit: int | None) -> list[PipelineObserver]:
