@@ -27,8 +27,8 @@ class ChainSpec(KernelSpec):
 
     Values are numbered: first the inputs ``x0``, ``x1``... (as many as `strides`), then `parameters` scalars, then the
     results of the steps; a step is ``(name, value, ...)`` with a name of `ARITY`. Comparisons give 1 or 0; ``where``
-    takes its second operand where the first is not 0, else the third; ``min`` and ``max`` pass NaN on. Every
-    operation is rounded by itself, in the given order. Strides are in elements, 0 along a broadcast axis, contiguous when None.
+    takes its second operand where the first is not 0, else the third; ``min`` and ``max`` pass NaN on. Every operation
+    is rounded by itself, in the given order. Strides are in elements, 0 along a broadcast axis, contiguous when None.
     `pack` takes parameters: float32[parameters].
     """
 

@@ -58,6 +58,11 @@ class Loops:
         """Whether some operand's last axis is neither contiguous nor constant: one element at a time."""
         return any(stride not in (0, 1) for stride in self.inner_strides) or self.inner_strides[-1] == 0
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether blocks hold a single element."""
+        return self.scalar or self.inner == 1
+
 
 @functools.cache
 def plan_loops(shape: Strides, *strides: Strides) -> Loops:

@@ -23,7 +23,7 @@ def emit(spec: ReduceMeanSpec, isa: Isa, symbol: str) -> Any:
     buffers = {arg.name: b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args}
     epilogue = EpilogueEmitter(b, ops, Epilogue(), buffers)
     kept, summed = spec.kept, spec.summed
-    along = kept.scalar and summed.inner_strides == (1,) and summed.inner >= ops.lanes
+    along = kept.one_by_one and summed.inner_strides == (1,) and summed.inner >= ops.lanes
 
     def block(at: list[Expr], count: int) -> None:
         if along:

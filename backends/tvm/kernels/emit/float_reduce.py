@@ -1,0 +1,105 @@
+"""Emitter of `FloatReduceSpec`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from tvm import tirx
+
+from ...builder import Buffer, Builder, Expr, const, i64, shuffle
+from ...isa import Isa, vector_ops
+from ...isa.vector import VectorOps
+from ..base import emitter
+from ..float_reduce import LANES, FloatReduceSpec
+from .strided import emit_loops
+
+
+@emitter(FloatReduceSpec)
+def emit(spec: FloatReduceSpec, isa: Isa, symbol: str) -> Any:
+    """Neighbouring results in the lanes of vectors, or sixteen partial results of one."""
+    b, ops = Builder(symbol), vector_ops(isa)
+    x, out = (b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args)
+    work = _Reduce(b, ops, spec, x)
+
+    def block(at: list[Expr], count: int) -> None:
+        if spec.along:
+            b.store(out, at[1], work.finished(work.along(at[0]), "float32"))
+            return
+        values = [b.let(work.finished(value, ops.f32)) for value in work.across(at[0], count)]
+        ops.store_words(b, out, at[1], values, count)
+
+    emit_loops(b, spec.kept, LANES, block)
+    return b.finish(spec.noalias)
+
+
+class _Reduce:
+    """The reduction of one block."""
+
+    def __init__(self, b: Builder, ops: VectorOps, spec: FloatReduceSpec, x: Buffer) -> None:
+        self.b, self.ops, self.spec, self.x = b, ops, spec, x
+        self.start = {"max": float("-inf"), "min": float("inf")}.get(spec.op, 0.0)
+
+    def combine(self, total: Expr, value: Expr) -> Expr:
+        if self.spec.op in ("sum", "mean"):
+            return total + value
+        better = value > total if self.spec.op == "max" else value < total
+        return tirx.Select(value.equal(value), tirx.Select(better, value, total), value)
+
+    def finished(self, total: Expr, dtype: str) -> Expr:
+        return total / const(self.spec.count, dtype) if self.spec.op == "mean" else total
+
+    def across(self, start: Expr, count: int) -> list[Expr]:
+        """`count` neighbouring results, each taken in order."""
+        b, ops, loops = self.b, self.ops, self.spec.reduced
+        vectors = ops.vectors_of(count)
+        acc = b.registers(vectors, ops.f32, "acc")
+        for v in range(vectors):
+            b.store(acc, v, ops.const_f32(self.start))
+        with ExitStack() as stack:
+            at = start
+            for size, stride in zip(loops.shape, loops.strides[0], strict=True):
+                at = b.let(at + stack.enter_context(b.loop(0, size)) * stride)
+            for v, value in enumerate(ops.load_words(b, self.x, at, count)):
+                b.store(acc, v, self.combine(acc[v], value))
+        return [b.let(acc[v]) for v in range(vectors)]
+
+    def along(self, start: Expr) -> Expr:
+        """One result of sixteen lanes; what is left of a run continues with the first lanes."""
+        b, ops, loops = self.b, self.ops, self.spec.reduced
+        vectors = LANES // ops.lanes
+        acc = b.registers(vectors, ops.f32, "acc")
+        for v in range(vectors):
+            b.store(acc, v, ops.const_f32(self.start))
+        whole, tail = divmod(loops.inner, LANES)
+        with ExitStack() as stack:
+            at = start
+            for size, stride in zip(loops.shape[:-1], loops.strides[0][:-1], strict=True):
+                at = b.let(at + stack.enter_context(b.loop(0, size)) * stride)
+            with b.loop(0, whole) as step:
+                for v, value in enumerate(ops.load_words(b, self.x, at + step * LANES, LANES)):
+                    b.store(acc, v, self.combine(acc[v], value))
+            if tail:
+                self._add_tail(acc, at + i64(whole * LANES), tail)
+        return self._tree([b.let(acc[v]) for v in range(vectors)])
+
+    def _add_tail(self, acc: Buffer, at: Expr, tail: int) -> None:
+        ops = self.ops
+        for v, value in enumerate(ops.load_words(self.b, self.x, at, tail)):
+            left = min(ops.lanes, tail - v * ops.lanes)
+            held = self.b.let(acc[v])
+            joined = self.b.let(self.combine(held, value))
+            lanes = [lane if lane < left else ops.lanes + lane for lane in range(ops.lanes)]
+            self.b.store(acc, v, shuffle([joined, held], lanes))
+
+    def _tree(self, values: list[Expr]) -> Expr:
+        b, lanes = self.b, self.ops.lanes
+        while len(values) > 1:
+            half = len(values) // 2
+            values = [b.let(self.combine(x, y)) for x, y in zip(values[:half], values[half:], strict=True)]
+        value = values[0]
+        while lanes > 1:
+            lanes //= 2
+            low, high = (shuffle([value], range(at, at + lanes)) for at in (0, lanes))
+            value = b.let(self.combine(b.let(low), b.let(high)))
+        return value
