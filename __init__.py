@@ -10,13 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .backends.api import compile, optimize, trace
-    from .backends.bundle.loader import load
+    from .backends.api import CompileResult, compile, optimize, trace
+    from .backends.bundle.loader import Bundle, load
+    from .ir.errors import OctavoError
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compile", "load", "optimize", "trace"]
+__all__ = ["Bundle", "CompileResult", "OctavoError", "__version__", "compile", "load", "optimize", "trace"]
 
 _HOME = {
+    "Bundle": ".backends.bundle.loader",
+    "CompileResult": ".backends.api",
+    "OctavoError": ".ir.errors",
     "compile": ".backends.api",
     "load": ".backends.bundle.loader",
     "optimize": ".backends.api",
