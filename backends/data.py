@@ -43,8 +43,9 @@ def open_data(
     """Batches for a network with these ``inputs``.
 
     Args:
-        source: a path (see the module), a sequence of paths, or an iterable whose items are batches: an array (for a
-            network of one input), a tuple of arrays in the order of the inputs, or a dict by name; torch tensors serve as arrays.
+        source: a path (see the module), several paths, or an iterable whose items are batches: an array (for a
+            network of one input), a tuple of arrays in the order of the inputs, or a dict by name; torch tensors serve
+            as arrays.
             A function that returns an iterator serves too.
         preprocess: how images become inputs; needed for images only.
         limit: use at most this many samples.
