@@ -199,13 +199,21 @@ def parse_graph(text: str, constants: ConstantSource = no_constants) -> Graph:
     Raises:
         ParseError: with the line, for anything that is not such a text; for a newer version too.
     """
-    return _Parser(text, constants).graph()
+    parser = _Parser(text, constants)
+    try:
+        return parser.graph()
+    except OctavoError as error:
+        if isinstance(error, ParseError) and error.where:
+            raise
+        raise ParseError(error.what, where=parser.where, expected=error.expected, hint=error.hint) from error
+    except (ValueError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
+        raise ParseError(f"malformed text: {error}", where=parser.where) from error
 
 
 class _Parser:
     def __init__(self, text: str, constants: ConstantSource) -> None:
         self._tokens = itertools.chain(_tokenize(text), [_Token("end", "end of text", text.count("\n") + 1)])
-        self._token = next(self._tokens)
+        self._token = self._last = next(self._tokens)
         self._constants = constants
         self._quants: dict[str, QuantParams] = {}
         self._values: dict[str, Value] = {}
@@ -213,24 +221,32 @@ class _Parser:
     # Tokens
 
     def _advance(self) -> _Token:
-        token = self._token
-        self._token = next(self._tokens, token)
-        return token
+        self._last = self._token
+        self._token = next(self._tokens, self._token)
+        return self._last
+
+    @property
+    def where(self) -> str:
+        """The line that was read last."""
+        return f"line {self._last.line}"
 
     def _expect(self, text: str) -> None:
         if self._advance_if(text) is None:
-            raise self._error(f"found {self._token.text!r}", text)
+            raise self._unexpected(text)
 
     def _advance_if(self, text: str) -> _Token | None:
         return self._advance() if self._token.text == text else None
 
     def _kind(self, kind: str) -> str:
         if self._token.kind != kind:
-            raise self._error(f"found {self._token.text!r}", f"a {kind}")
+            raise self._unexpected(f"a {kind}")
         return self._advance().text
 
     def _error(self, what: str, expected: str | None = None) -> ParseError:
-        return ParseError(what, where=f"line {self._token.line}", expected=expected)
+        return ParseError(what, where=self.where, expected=expected)
+
+    def _unexpected(self, expected: str) -> ParseError:
+        return ParseError(f"found {self._token.text!r}", where=f"line {self._token.line}", expected=expected)
 
     # Grammar
 
@@ -250,7 +266,7 @@ class _Parser:
         while not self._advance_if("}"):
             self._node(graph)
         if self._token.kind != "end":
-            raise self._error(f"found {self._token.text!r} after the graph", "end of text")
+            raise self._unexpected("end of text after the graph")
         graph.set_outputs([self._lookup(v) for _, v in outputs], [name for name, _ in outputs])
         return graph
 
@@ -417,11 +433,11 @@ class _Parser:
     def _literal(self) -> object:
         """A Python literal spelled in tokens."""
         pieces: list[str] = []
-        depth = 0
+        depth, start = 0, self._token.line
         while depth or self._token.text not in (",", "}", ")"):
             token = self._advance()
             if token.kind == "end":
-                raise self._error("the text ends inside an attribute")
+                raise ParseError("the text ends inside an attribute", where=f"line {start}")
             depth += (token.text in "([") - (token.text in ")]") if token.kind == "punct" else 0
             pieces.append(token.text)
         try:
