@@ -19,6 +19,8 @@ Expr = Any
 Index = Any
 
 _UNBOUNDED = 1 << 40
+# The annotations of tvm are narrower than what it takes.
+_untyped: Any = tirx
 
 
 def i64(value: int) -> Expr:
@@ -33,7 +35,12 @@ def const(value: float, dtype: str) -> Expr:
         node: Expr = tirx.FloatImm(scalar, float(value))
     else:
         node = tirx.IntImm(scalar, int(value))
-    return tirx.Broadcast(node, int(lanes)) if lanes else node
+    return broadcast(node, int(lanes)) if lanes else node
+
+
+def broadcast(value: Expr, lanes: int) -> Expr:
+    """A scalar in each of `lanes` lanes."""
+    return _untyped.Broadcast(value, lanes)
 
 
 def vector(dtype: str, lanes: int) -> str:
@@ -98,14 +105,14 @@ class Builder:
     def arg(self, name: str, dtype: str) -> Buffer:
         """Declare the next pointer parameter as a flat buffer of `dtype` elements."""
         pointer = tirx.Var(name + "_ptr", PointerType(PrimType(dtype)))
-        node = tirx.decl_buffer((i64(_UNBOUNDED),), dtype, name, data=pointer, layout=None)
+        node = _untyped.decl_buffer((i64(_UNBOUNDED),), dtype, name, data=pointer, layout=None)
         self._params.append(pointer)
         self._declared.append(tirx.DeclBuffer(node, data=pointer))
         return Buffer(node, dtype)
 
     def registers(self, count: int, dtype: str, name: str = "reg") -> Buffer:
         """`count` mutable registers of a (vector) type, in scope until the enclosing block ends."""
-        node = tirx.decl_buffer((count,), dtype, self._name(name), scope="local", layout=None)
+        node = _untyped.decl_buffer((count,), dtype, self._name(name), scope="local", layout=None)
         self._emit(tirx.AllocBuffer(node))
         return Buffer(node, dtype)
 
@@ -173,7 +180,7 @@ def _as_index(index: Index) -> Expr:
 
 def _ramp(index: Index, lanes: int) -> Expr:
     base = _as_index(index)
-    return base if lanes == 1 else tirx.Ramp(base, i64(1), lanes)
+    return base if lanes == 1 else _untyped.Ramp(base, i64(1), lanes)
 
 
 def _sequence(stmts: list[Any]) -> Any:

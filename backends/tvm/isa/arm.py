@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, reinterpret, shuffle
+from ..builder import Buffer, Builder, Expr, Index, broadcast, cast, const, intrin, reinterpret, shuffle
 from .vector import ByteRange, VectorOps
 
 
@@ -35,11 +35,11 @@ class ArmOps(VectorOps):
 
     def quantize(self, values: Sequence[Expr], into: ByteRange) -> Expr:
         """No float clamp: fcvtns and every narrowing saturate, and the bounds are whole numbers."""
-        shift = tirx.Broadcast(cast("int16", into.zero_point), 8)
+        shift = broadcast(cast("int16", into.zero_point), 8)
         halves = self._halves([self.rint(value) for value in values])
         shifted = [intrin("int16x8", "llvm.sadd.sat.v8i16", half, shift) for half in halves]
         stored, lanes = self._bytes(shifted), 8 * len(halves)
-        low, high = (tirx.Broadcast(cast("int8", bound), lanes) for bound in (into.byte_low, into.byte_high))
+        low, high = (broadcast(cast("int8", bound), lanes) for bound in (into.byte_low, into.byte_high))
         return tirx.Min(tirx.Max(stored, low), high)
 
     def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:

@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm import tirx
-
-from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, reinterpret, shuffle, vector
+from ..builder import Buffer, Builder, Expr, Index, broadcast, cast, const, intrin, reinterpret, shuffle, vector
 from . import Isa
 
 
@@ -36,7 +34,7 @@ class VectorOps(ABC):
 
     def splat(self, value: Expr) -> Expr:
         """A scalar in every lane."""
-        return tirx.Broadcast(value, self.lanes)
+        return broadcast(value, self.lanes)
 
     def const_i32(self, value: int) -> Expr:
         return const(value, self.i32)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from ..builder import Buffer, Builder, Expr, Index, cast, const, intrin, reinterpret, shuffle, vector
+from ..builder import Buffer, Builder, Expr, Index, broadcast, cast, const, intrin, reinterpret, shuffle, vector
 from .vector import ByteRange, VectorOps
 
 
@@ -44,7 +44,7 @@ class X86Ops(VectorOps):
             return cast("uint8x16", shifted)
         lanes = len(values) * self.lanes
         words = [self._shift(half, into.zero_point) for half in self._words(rounded)]
-        low = tirx.Broadcast(cast("uint8", into.byte_low), lanes)
+        low = broadcast(cast("uint8", into.byte_low), lanes)
         return tirx.Max(self._bytes(words, lanes), low)
 
     def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:
@@ -58,7 +58,7 @@ class X86Ops(VectorOps):
             for at in range(0, len(rounded), 2)
         ]
         words = [self._shift(pair, into.zero_point) for pair in pairs]
-        low = tirx.Broadcast(cast("uint8", into.byte_low), lanes)
+        low = broadcast(cast("uint8", into.byte_low), lanes)
         if len(words) == 1:
             halves = [shuffle(words, range(at, at + 8)) for at in (0, 8)]
             return tirx.Max(intrin("uint8x16", "llvm.x86.sse2.packuswb.128", *halves), low)
@@ -80,7 +80,7 @@ class X86Ops(VectorOps):
 
     def _shift(self, words: Expr, zero_point: Expr) -> Expr:
         count = int(words.ty.dtype.lanes)
-        splat = tirx.Broadcast(cast("int16", zero_point), count)
+        splat = broadcast(cast("int16", zero_point), count)
         return intrin(f"int16x{count}", f"llvm.sadd.sat.v{count}i16", words, splat)
 
     def _bytes(self, words: Sequence[Expr], lanes: int) -> Expr:

@@ -63,7 +63,7 @@ class EpilogueEmitter:
         places: Sequence[tuple[Index, Index]],
         count: int,
     ) -> None:
-        """Finish the same `count` channels of several pixels; `places` are their indices into ``out`` and ``residual``."""
+        """Finish `count` channels of several pixels; `places` are their indices into ``out`` and ``residual``."""
         if self.spec.out == "byte":
             results = [self._scaled(values, scale, at[1], count) for values, at in zip(acc, places, strict=True)]
             self._store_bytes(results, [at[0] for at in places], count)
