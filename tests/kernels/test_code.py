@@ -1,0 +1,66 @@
+"""What the machine code of kernels may contain: no fused multiply-adds in integer kernels, no foreign symbols."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from kernels import (
+    test_chain,
+    test_copy,
+    test_depthwise,
+    test_elementwise,
+    test_float,
+    test_layer_norm,
+    test_reduce,
+    test_resize,
+    test_softmax,
+    test_table,
+)
+from kernels.harness import pool
+from kernels.levels import every_level
+from octavo.backends.tvm.isa import ISAS
+from octavo.backends.tvm.kernels.base import KernelSpec
+
+INTEGER: list[KernelSpec] = [
+    *test_depthwise.CASES[:8],
+    *test_elementwise.BINARIES,
+    *test_elementwise.UNARIES,
+    *test_reduce.CASES,
+    *test_table.CASES,
+    *test_softmax.CASES,
+    *test_layer_norm.CASES,
+]
+MOVING: list[KernelSpec] = [*test_copy.COPIES[:9], *test_copy.BORDERS, *test_resize.NEAREST, *test_resize.GATHERS]
+FLOATS: list[KernelSpec] = [*test_chain.SHAPES, *test_float.REDUCTIONS, *test_float.CONVS, *test_float.MATMULS]
+FUSED = re.compile(r"\bv?fn?m(add|sub|la|ls)")
+#: What LLVM makes of filling and copying loops, and helpers that TVM adds to every module.
+KNOWN = {"memset", "memcpy", "memmove", "__truncsfhf2", "__extendhfsf2", "__extendsfhf2"}
+
+
+def _compiled(specs: list[KernelSpec], level: str, folder: Path) -> tuple[Path, str]:
+    path = folder / "kernels.o"
+    path.write_bytes(pool().compile([(f"kernel_{number}", spec) for number, spec in enumerate(specs)], level))
+    prefix = "aarch64-linux-gnu-" if ISAS[level].family == "arm" else ""
+    return path, prefix
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_integer_kernels_fuse_nothing(level: str, tmp_path: Path) -> None:
+    path, prefix = _compiled(INTEGER, level, tmp_path)
+    listing = _output(f"{prefix}objdump", "-d", "--no-show-raw-insn", str(path))
+    assert len(listing) > 10000
+    assert not [line for line in listing.splitlines() if FUSED.search(line.partition("\t")[2])]
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_kernels_need_nothing_but_memory_functions(level: str, tmp_path: Path) -> None:
+    path, prefix = _compiled([*INTEGER[:30], *MOVING, *FLOATS], level, tmp_path)
+    undefined = {line.split()[-1] for line in _output(f"{prefix}nm", "-u", str(path)).splitlines()}
+    assert undefined <= KNOWN
