@@ -79,9 +79,25 @@ def _extent(spec: MatmulSpec, place: StridedView, rows: int, columns: int) -> in
     return place.offset + last + columns
 
 
+def _check(specs: list[MatmulSpec], level: str, rng: np.random.Generator) -> None:
+    cases, expected = zip(*[_case(spec, ISAS[level], rng) for spec in specs], strict=True)
+    for spec, result, wanted in zip(specs, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
+
+
 @pytest.mark.parametrize("level", every_level())
 def test_matmul_equals_its_definition(level: str) -> None:
-    isa, rng = ISAS[level], np.random.default_rng(3)
-    cases, expected = zip(*[_case(spec, isa, rng) for spec in SPECS], strict=True)
-    for spec, result, wanted in zip(SPECS, run_kernels(cases, level), expected, strict=True):
-        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
+    _check(SPECS, level, np.random.default_rng(3))
+
+
+def _random_spec(rng: np.random.Generator) -> MatmulSpec:
+    batch = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    rows, depth, columns = (int(size) for size in rng.integers(1, (50, 140, 140)))
+    gap, transposed, residual = int(rng.choice([0, 5])), bool(rng.integers(2)), bool(rng.integers(2))
+    return _spec(batch, rows, depth, columns, gap=gap, transposed=transposed, residual=residual)
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_random_products_equal_their_definition(level: str) -> None:
+    rng = np.random.default_rng(4)
+    _check([_random_spec(rng) for _ in range(8)], level, rng)
