@@ -12,7 +12,9 @@ from ..ir.errors import UsageError
 from ..ir.target import Target
 from ..passes.base import Ranges
 from ..passes.observers import PipelineObserver
-from ..passes.pipeline import Pipeline
+from ..passes.options import split_outside
+from ..passes.pipeline import NAMED, Pipeline
+from ..passes.registry import is_builtin
 from .bundle.manifest import Manifest
 from .bundle.writer import check_destination
 from .cache import Cache, digest_compiler, digest_files, digest_json
@@ -66,6 +68,8 @@ class Job:
     def key(self) -> str | None:
         """The digest that names the bundle in a cache; None when only compiling tells."""
         model = self.model.digest()
+        if not _only_builtin(self.pipeline):
+            return None
         if model is None or self.model.constants or (calibration := self._digest_calibration()) is None:
             return None
         return digest_json(
@@ -84,9 +88,14 @@ class Job:
     def _digest_calibration(self) -> str | None:
         if self.calibration is None:
             return ""
-        if not isinstance(self.calibration, str | Path):
-            return None
-        return digest_files(open_data(self.calibration, {}).files)
+        files = open_data(self.calibration, {}).files
+        return digest_files(files) if files else None
+
+
+def _only_builtin(pipeline: str) -> bool:
+    """Whether all passes are octavo's own, whose sources are part of the key."""
+    names = [piece.partition("{")[0].strip() for piece in split_outside(pipeline, ",")]
+    return all(name in NAMED or is_builtin(name) for name in names)
 
 
 def run_job(

@@ -47,6 +47,19 @@ ActRangeTexts: TypeAlias = Annotated[
 NonFiniteFlag: TypeAlias = Annotated[
     bool, typer.Option("--allow-non-finite", help="Accept NaN and infinite ONNX weights.")
 ]
+LoadOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option("--load", metavar="FILE.py", help="Run this Python file, which registers passes; repeatable."),
+]
+
+
+def load_files(paths: list[Path] | None) -> None:
+    """Run the files that register passes."""
+    if paths:
+        from ..passes.registry import load_passes
+
+        for path in paths:
+            load_passes(path)
 
 
 def read_act_ranges(texts: list[str] | None) -> dict[str, tuple[float, float]]:

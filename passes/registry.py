@@ -7,10 +7,14 @@ A built-in pass lives in the module of its own name, so that ``find_pass("fold-b
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TypeVar
 
 from ..ir.errors import UsageError
@@ -43,14 +47,45 @@ def find_pass(name: str) -> type[Pass]:
     """
     if name in _REGISTRY:
         return _REGISTRY[name]
-    module = name.replace("-", "_")
-    if "-".join(module.split("_")) == name and module in _own_modules():
-        importlib.import_module(f".{module}", __package__)
+    if is_builtin(name):
+        importlib.import_module(f".{name.replace('-', '_')}", __package__)
     elif name in (offered := _offered()):
         _load(offered[name])
     if name not in _REGISTRY:
         raise _unknown(name)
     return _REGISTRY[name]
+
+
+def load_passes(path: Path) -> tuple[type[Pass], ...]:
+    """Run a Python file that registers passes; returns those it registered.
+
+    Raises:
+        UsageError: the file cannot be read, fails while it runs, or registers no pass.
+    """
+    # A name of its own: two files called passes.py are two modules, and neither hides an installed one.
+    name = f"octavo_loaded_{hashlib.sha256(bytes(path.absolute())).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UsageError("passes cannot be loaded from it", where=str(path), expected="a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the file fails: {type(error).__name__}: {error}", where=str(path)) from error
+    found = tuple(cls for cls in _REGISTRY.values() if cls.__module__ == name)
+    if not found:
+        hint = "put @register_pass before the class"
+        raise UsageError("the file registers no pass", where=str(path), hint=hint)
+    return found
+
+
+def is_builtin(name: str) -> bool:
+    """Whether a pass of that name is octavo's own; imports nothing."""
+    module = name.replace("-", "_")
+    return "-".join(module.split("_")) == name and module in _own_modules()
 
 
 def all_passes() -> Iterator[type[Pass]]:

@@ -12,7 +12,7 @@ import typer
 
 from ...ir.errors import UsageError
 from ..console import print_json, print_table, print_text, progress_bar
-from ..options import JsonFlag, LimitOption, ModelText, NonFiniteFlag, PreprocessOption
+from ..options import JsonFlag, LimitOption, LoadOption, ModelText, NonFiniteFlag, PreprocessOption, load_files
 
 if TYPE_CHECKING:
     from ...backends.compare import Difference, Run, ValueDifference
@@ -42,6 +42,7 @@ def command(
         float | None, typer.Option("--max-flips", metavar="SHARE", help="Exit with 10 when more top-1 flip, e.g. 0.05.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of the bundle.")] = None,
+    load: LoadOption = None,
     allow_non_finite: NonFiniteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -49,6 +50,7 @@ def command(
     from ...backends.compare import compare_outputs, compare_values
     from ...backends.models import find_model
 
+    load_files(load)
     found = dataclasses.replace(find_model(model), allow_non_finite=allow_non_finite)
     pair = _pair_bundle(found, Path(other), threads) if Path(other).is_dir() else _pair_models(found, other)
     batches = pair.open(data, preprocess, limit)

@@ -18,11 +18,13 @@ from ..options import (
     CalibOption,
     JsonFlag,
     LimitOption,
+    LoadOption,
     NonFiniteFlag,
     PreprocessOption,
     RangesOption,
     ShapeTexts,
     VerboseFlag,
+    load_files,
     read_act_ranges,
 )
 
@@ -68,6 +70,7 @@ def command(
         Path | None, typer.Option("--cache", metavar="DIR", help="Where bundles are kept; default ~/.cache/octavo.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
+    load: LoadOption = None,
     allow_non_finite: NonFiniteFlag = False,
     verbose: VerboseFlag = False,
     json: JsonFlag = False,
@@ -81,6 +84,7 @@ def command(
     from ...backends.shapes import parse_shapes
     from ...backends.targets import resolve_target
 
+    load_files(load)
     if len(models) > 1 and (name or save_ranges):
         raise UsageError(f"--{'name' if name else 'save-ranges'} is for one model, and {len(models)} are given")
     selected = resolve_target(target, mcpu, features.split(",") if features is not None else None)

@@ -16,11 +16,13 @@ from ..options import (
     CalibOption,
     JsonFlag,
     LimitOption,
+    LoadOption,
     ModelText,
     NonFiniteFlag,
     PreprocessOption,
     RangesOption,
     ShapeTexts,
+    load_files,
     read_act_ranges,
 )
 
@@ -62,6 +64,7 @@ def command(
         Path | None, typer.Option("--save-ranges", metavar="FILE", help="Write the ranges that calibration found.")
     ] = None,
     shape: ShapeTexts = None,
+    load: LoadOption = None,
     allow_non_finite: NonFiniteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -74,6 +77,7 @@ def command(
     from ...passes.observers import Time
     from ...passes.pipeline import Pipeline
 
+    load_files(load)
     passes = Pipeline.parse(pipeline)
     _check_names(pipeline, passes, print_after or [])
     shapes = parse_shapes(shape or ())

@@ -7,17 +7,19 @@ from typing import Annotated
 import typer
 
 from ..console import print_json, print_table, print_text
-from ..options import JsonFlag
+from ..options import JsonFlag, LoadOption, load_files
 
 
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[PASS]", help="Only this pass, with its options.")] = None,
+    load: LoadOption = None,
     json: JsonFlag = False,
 ) -> None:
     """List the passes with their options, and the pipelines that have a name."""
     from ...passes.pipeline import NAMED
     from ...passes.registry import all_passes, find_pass
 
+    load_files(load)
     passes = [find_pass(name)] if name else list(all_passes())
     if json:
         described = [_describe(cls) for cls in passes]
