@@ -45,8 +45,7 @@ def open_data(
     Args:
         source: a path (see the module), several paths, or an iterable whose items are batches: an array (for a
             network of one input), a tuple of arrays in the order of the inputs, or a dict by name; torch tensors serve
-            as arrays.
-            A function that returns an iterator serves too.
+            as arrays. A function that returns an iterator serves too.
         preprocess: how images become inputs; needed for images only.
         limit: use at most this many samples.
 
@@ -61,6 +60,7 @@ def open_data(
         return FileBatches(Path(source), tuple(found), dict(inputs), preprocess, limit)
     if isinstance(source, Sequence) and source and all(isinstance(item, str | os.PathLike) for item in source):
         files = tuple(Path(item) for item in source)  # type: ignore[arg-type]
+        _check_listed(files, "the calibration files")
         return FileBatches(files[0].parent, files, dict(inputs), preprocess, limit)
     if callable(source):
         return MemoryBatches(source, dict(inputs), limit)
@@ -181,11 +181,15 @@ def _read_list(path: Path) -> list[Path]:
     if not names:
         raise CalibrationError("the list of files is empty", where=str(path))
     files = [path.parent / name for name in names]
+    _check_listed(files, str(path))
+    return files
+
+
+def _check_listed(files: Iterable[Path], where: str) -> None:
     for file in files:
         if not file.is_file() or not _is_data(file):
             what = "is not there" if not file.exists() else "is of no kind that octavo reads"
-            raise CalibrationError(f"{file} {what}", where=str(path), expected=".npz, .npy or image files")
-    return files
+            raise CalibrationError(f"{file} {what}", where=where, expected=".npz, .npy or image files")
 
 
 def _lines(text: str) -> list[str]:

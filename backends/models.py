@@ -163,7 +163,8 @@ def find_model(text: str) -> Model:
     if colon and attribute and module and os.sep not in module:
         return _call_factory(module, attribute, text)
     if path.is_dir():
-        raise ModelError("a folder is no model", where=text, expected=MODELS, hint="a bundle is compiled already: run it")
+        hint = "a bundle is compiled already: run it"
+        raise ModelError("a folder is no model", where=text, expected=MODELS, hint=hint)
     from ..ir.importers.torch.capture import PICKLES
 
     if path.suffix in PICKLES and path.exists():

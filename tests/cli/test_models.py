@@ -1,0 +1,99 @@
+"""Looking at models and running passes on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from octavo.ir import load_graph, parse_graph, run_graph
+from octavo.ir.text import print_graph
+
+Octavo = Callable[..., Any]
+
+
+@pytest.fixture(params=["tiny.onnx", "tiny.pt2", "tiny_factory:make"])
+def model(request: pytest.FixtureRequest, work: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(work)
+    name: str = request.param
+    return name
+
+
+def test_inspect_decides_every_node(octavo: Octavo, model: str) -> None:
+    text = octavo("inspect", model, "--nodes")
+    assert text.code == 0
+    assert "image" in text.out
+    assert "nodes become integer, 100.0% of the multiply-accumulates; 0 float islands" in text.out
+    found = octavo("inspect", model, "--json").json
+    assert found["inputs"] == [{"name": "image", "type": "f32[1x3x16x16]"}]
+    assert found["macs"] == 8 * 8 * 8 * 27 + 8 * 5
+    assert {row["precision"] for row in found["decisions"]} == {"quantized"}
+    assert all(row["where"] and row["rule"] and row["reason"] for row in found["decisions"])
+
+
+def test_inspect_prints_the_graph(octavo: Octavo, model: str) -> None:
+    assert octavo("inspect", model, "--text").out.startswith("octavo.graph 1\n")
+
+
+def test_inspect_takes_shapes(octavo: Octavo, work: Path) -> None:
+    found = octavo("inspect", work / "tiny.onnx", "--shape", "image=4x3x16x16", "--json").json
+    assert found["inputs"][0]["type"] == "f32[4x3x16x16]"
+
+
+def test_opt_prints_a_graph_that_parses(octavo: Octavo, model: str, work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.octavo"
+    assert octavo("opt", model, "-p", "prepare", "-o", output).code == 0
+    graph = load_graph(output)
+    printed = octavo("opt", output, "-p", "simplify").out
+    assert parse_graph(printed, lambda digest: graph.constants()[digest]).inputs[0].name == "image"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_opt_freezes_with_data_or_ranges(octavo: Octavo, work: Path, tmp_path: Path) -> None:
+    calibrated, repeated, ranges = tmp_path / "a.octavo", tmp_path / "b.octavo", tmp_path / "ranges.json"
+    common = ["opt", work / "tiny.pt2", "-p", "int8"]
+    assert octavo(*common, "--calib", work / "calib.npz", "--save-ranges", ranges, "-o", calibrated).code == 0
+    assert octavo(*common, "--ranges", ranges, "-o", repeated).code == 0
+    assert calibrated.read_text() == repeated.read_text()
+    low, high = json.loads(ranges.read_text())["image"]
+    assert octavo(*common, "--ranges", ranges, "--act-range", f"image={2 * low}:{2 * high}", "-o", repeated).code == 0
+    assert calibrated.read_text() != repeated.read_text()
+    data = np.load(work / "calib.npz")["image"][:1]
+    assert run_graph(load_graph(calibrated), {"image": data})["output"].shape == (1, 5)
+
+
+def test_opt_watches_the_passes(octavo: Octavo, work: Path) -> None:
+    model = work / "tiny.onnx"
+    data = ["--check-numerics", work / "calib.npz", "--shape", "image=1x3x16x16"]
+    watched = octavo("opt", model, "-p", "prepare", *data, "--time-passes", "--explain", "--print-after", "fuse")
+    assert watched.code == 0
+    assert "// after fuse" in watched.out
+    assert "fold-batchnorm" in watched.err
+    assert "total" in watched.err
+    everything = octavo("opt", model, "-p", "simplify", "--print-after-all").out
+    assert everything.count("// after ") == 4
+
+
+def test_opt_json_is_pure(octavo: Octavo, work: Path) -> None:
+    result = octavo("opt", work / "tiny.onnx", "-p", "fuse,eliminate-dead", "--print-after-all", "--json")
+    assert [row["pass"] for row in result.json["passes"]] == ["fuse", "eliminate-dead"]
+    assert "// after fuse" in result.err
+
+
+def test_opt_leaves_the_file_alone_when_a_pass_fails(octavo: Octavo, work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.octavo"
+    output.write_text("mine")
+    assert octavo("opt", work / "tiny.onnx", "-p", "lower-integer,quantize,int8", "-o", output).code != 0
+    assert output.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.octavo"]
+
+
+def test_a_saved_graph_is_a_model(octavo: Octavo, work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "prepared.octavo"
+    octavo("opt", work / "tiny.onnx", "-p", "simplify", "-o", output)
+    fixed = octavo("opt", output, "-p", "simplify", "--shape", "image=2x3x16x16")
+    assert "f32[2x5]" in fixed.out
+    assert print_graph(load_graph(output)) == octavo("opt", output, "-p", "").out
