@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,8 +43,12 @@ def lowers(
     return register
 
 
+FAMILIES = ("chains", "elementwise", "floats", "movement", "normalize", "pool", "quantize", "resize", "weighted")
+"""The modules of this folder that register lowerings."""
+
+
 def find_lowering(op: Op) -> Lowering | None:
     """The lowering of an op, or None when it has no kernel."""
-    from . import elementwise, movement, normalize, pool, quantize, resize, weighted  # noqa: F401
-
+    for family in FAMILIES:
+        importlib.import_module(f".{family}", __package__)
     return LOWERINGS.get(type(op))

@@ -151,7 +151,7 @@ def lower_qmatmul(site: PlanBuilder, node: Node) -> None:
     op = node.op
     assert isinstance(op, QMatMul)
     shape = node.output.type.static_shape
-    a, b = (_batched(site.view(value), shape) for value in node.inputs)
+    a, b = (batched(site.view(value), shape) for value in node.inputs)
     if a.strides[-1] != 1 and a.shape[-1] != 1:
         a = site.contiguous(a)
     if 1 not in (b.strides[-1], b.strides[-2]):
@@ -187,7 +187,7 @@ def lower_qmatmul(site: PlanBuilder, node: Node) -> None:
         site.copy(result, out, node.where)
 
 
-def _batched(view: View, shape: tuple[int, ...]) -> View:
+def batched(view: View, shape: tuple[int, ...]) -> View:
     """An operand with the batch axes of the result, broadcast by stride 0."""
     return view.expanded((*shape[:-2], *view.shape[-2:]))
 

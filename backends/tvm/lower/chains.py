@@ -1,0 +1,188 @@
+"""Elementwise float ops: each is a short chain of float32 functions with the same bits on every target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ....ir.graph import Node
+from ....ir.op import Op
+from ....ir.ops import elementwise as ew
+from ....ir.ops import logic
+from ....ir.ops import math as functions
+from ....ir.ops.cast import Cast
+from ....ir.ops.constant import Constant
+from ....ir.types import DType
+from ...plan.builder import PlanBuilder
+from ...plan.views import View
+from ..kernels.cast import CastSpec
+from ..kernels.chain import ChainSpec, Step
+from .registry import lowers
+
+Term = tuple[str, int]
+"""A value of a chain: an input, a parameter or the result of a step, by its number among its kind."""
+
+
+@dataclass
+class Chain:
+    """Collects the steps of one kernel; equal parameters are one."""
+
+    inputs: int
+    parameters: list[float] = field(default_factory=list)
+    steps: list[tuple[str, tuple[Term, ...]]] = field(default_factory=list)
+
+    def __call__(self, name: str, *operands: Term | float) -> Term:
+        """The result of a function of :data:`~..kernels.chain.ARITY`; numbers become parameters."""
+        terms = tuple(o if isinstance(o, tuple) else self._parameter(float(o)) for o in operands)
+        self.steps.append((name, terms))
+        return ("step", len(self.steps) - 1)
+
+    def clamp(self, x: Term, bounds: tuple[float, float] | None) -> Term:
+        """``x`` within bounds; infinite ones cost nothing."""
+        if bounds is not None and bounds[0] != -math.inf:
+            x = self("max", x, bounds[0])
+        if bounds is not None and bounds[1] != math.inf:
+            x = self("min", x, bounds[1])
+        return x
+
+    def _parameter(self, value: float) -> Term:
+        if value not in self.parameters:
+            self.parameters.append(value)
+        return ("parameter", self.parameters.index(value))
+
+    def numbered(self) -> tuple[Step, ...]:
+        """The steps with values numbered as the kernel wants them."""
+        base = {"input": 0, "parameter": self.inputs, "step": self.inputs + len(self.parameters)}
+        return tuple((name, *(base[kind] + number for kind, number in terms)) for name, terms in self.steps)
+
+
+def run_chain(site: PlanBuilder, label: str, views: Sequence[View], out: View, build: Callable[..., Term]) -> None:
+    """Call ``build(chain, *inputs)`` and run the chain over views broadcast to ``out``."""
+    chain = Chain(len(views))
+    result = build(chain, *(("input", number) for number in range(len(views))))
+    if not chain.steps or result != ("step", len(chain.steps) - 1):
+        chain("add", result, 0.0)
+    expanded = [view.expanded(out.shape) for view in views]
+    strides = tuple(view.strides for view in expanded)
+    spec = ChainSpec(out.shape, strides, chain.numbered(), len(chain.parameters), out.strides)
+    inputs = {f"x{number}": view for number, view in enumerate(expanded)}
+    site.call(spec, label, {**inputs, "out": out}, {"parameters": np.array(chain.parameters, np.float32)})
+
+
+def _gelu(c: Chain, op: Any, x: Term) -> Term:
+    if op.tanh:
+        cube = c("mul", c("mul", c("mul", x, x), x), 0.044715)
+        inner = c("tanh", c("mul", c("add", x, cube), math.sqrt(2.0 / math.pi)))
+    else:
+        inner = c("erf", c("mul", x, math.sqrt(0.5)))
+    return c("mul", c("mul", x, 0.5), c("add", inner, 1.0))
+
+
+def _softplus(c: Chain, x: Term) -> Term:
+    """max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
+    tail = c("log", c("add", c("exp", c("neg", c("abs", x))), 1.0))
+    return c("add", c("max", x, 0.0), tail)
+
+
+def _exponential_unit(c: Chain, x: Term, alpha: float, scale: float = 1.0, divisor: float = 1.0) -> Term:
+    inner = c("exp", c("div", x, divisor)) if divisor != 1.0 else c("exp", x)
+    low = c("mul", c("sub", inner, 1.0), alpha)
+    unit = c("where", c("less", x, 0.0), low, x)
+    return unit if scale == 1.0 else c("mul", unit, scale)
+
+
+def _gate(c: Chain, x: Term, alpha: float, beta: float) -> Term:
+    return c("min", c("max", c("add", c("mul", x, alpha), beta), 0.0), 1.0)
+
+
+POWERS: dict[float, Callable[[Chain, Term], Term]] = {
+    -1.0: lambda c, x: c("div", 1.0, x),
+    -0.5: lambda c, x: c("div", 1.0, c("sqrt", x)),
+    0.5: lambda c, x: c("sqrt", x),
+    1.0: lambda c, x: x,
+    2.0: lambda c, x: c("mul", x, x),
+    3.0: lambda c, x: c("mul", c("mul", x, x), x),
+}
+"""Constant exponents that have kernels."""
+
+FUNCTIONS: dict[type[Op], Callable[..., Term]] = {
+    ew.Relu: lambda c, op, x: c("max", x, 0.0),
+    ew.Clamp: lambda c, op, x: c.clamp(x, (op.low, op.high)),
+    ew.LeakyRelu: lambda c, op, x: c("where", c("less", x, 0.0), c("mul", x, op.slope), x),
+    ew.Elu: lambda c, op, x: _exponential_unit(c, x, op.alpha),
+    ew.Sigmoid: lambda c, op, x: c("sigmoid", x),
+    ew.HardSigmoid: lambda c, op, x: _gate(c, x, op.alpha, op.beta),
+    ew.HardSwish: lambda c, op, x: c("mul", x, c("min", c("max", c("add", c("div", x, 6.0), 0.5), 0.0), 1.0)),
+    ew.Silu: lambda c, op, x: c("mul", x, c("sigmoid", x)),
+    ew.Gelu: _gelu,
+    ew.Neg: lambda c, op, x: c("neg", x),
+    ew.Abs: lambda c, op, x: c("abs", x),
+    ew.Exp: lambda c, op, x: c("exp", x),
+    ew.Log: lambda c, op, x: c("log", x),
+    ew.Sqrt: lambda c, op, x: c("sqrt", x),
+    ew.Tanh: lambda c, op, x: c("tanh", x),
+    ew.Erf: lambda c, op, x: c("erf", x),
+    ew.Add: lambda c, op, a, b: c.clamp(c("add", a, b), op.clamp),
+    ew.Sub: lambda c, op, a, b: c("sub", a, b),
+    ew.Mul: lambda c, op, a, b: c.clamp(c("mul", a, b), op.clamp),
+    ew.Div: lambda c, op, a, b: c("div", a, b),
+    logic.Minimum: lambda c, op, a, b: c("min", a, b),
+    logic.Maximum: lambda c, op, a, b: c("max", a, b),
+    functions.Reciprocal: lambda c, op, x: c("div", 1.0, x),
+    functions.Floor: lambda c, op, x: c("floor", x),
+    functions.Ceil: lambda c, op, x: c("ceil", x),
+    functions.Round: lambda c, op, x: c("rint", x),
+    functions.Sign: lambda c, op, x: c("sub", c("less", 0.0, x), c("less", x, 0.0)),
+    functions.Softplus: lambda c, op, x: _softplus(c, x),
+    functions.Softsign: lambda c, op, x: c("div", x, c("add", c("abs", x), 1.0)),
+    functions.Mish: lambda c, op, x: c("mul", x, c("tanh", _softplus(c, x))),
+    functions.Selu: lambda c, op, x: _exponential_unit(c, x, op.alpha, op.gamma),
+    functions.Celu: lambda c, op, x: _exponential_unit(c, x, op.alpha, divisor=op.alpha),
+}
+
+
+def leading_order(views: Sequence[View], rank: int) -> tuple[int, ...] | None:
+    """How the largest operand of full rank nests its axes; None when there is none."""
+    full = [view for view in views if view.rank == rank and 0 not in view.strides]
+    return max(full, key=lambda view: view.size).order() if full else None
+
+
+@lowers(*FUNCTIONS)
+def lower_chain(site: PlanBuilder, node: Node) -> None:
+    """One kernel for the whole function."""
+    if any(v.type.dtype is not DType.F32 for v in (*node.inputs, *node.outputs)):
+        site.refuse(node, f"no kernel for elements of {node.output.type.dtype.value}")
+        site.allocate(node.output)
+        return
+    views = [site.view(value) for value in node.inputs]
+    out = site.allocate(node.output, leading_order(views, node.output.type.rank))
+    function = FUNCTIONS[type(node.op)]
+    run_chain(site, node.where, views, out, lambda chain, *terms: function(chain, node.op, *terms))
+
+
+@lowers(logic.Pow)
+def lower_power(site: PlanBuilder, node: Node) -> None:
+    """Powers with a constant exponent that needs no logarithm."""
+    exponent = node.inputs[1].op
+    value = exponent.data.numpy().reshape(-1) if isinstance(exponent, Constant) else np.zeros(0)
+    out = site.allocate(node.output, site.view(node.inputs[0]).order())
+    if value.size != 1 or float(value[0]) not in POWERS or node.inputs[0].type.shape != node.output.type.shape:
+        site.refuse(node, f"only the exponents {', '.join(map(str, POWERS))} have kernels")
+        return
+    run_chain(site, node.where, [site.view(node.inputs[0])], out, POWERS[float(value[0])])
+
+
+@lowers(Cast)
+def lower_cast(site: PlanBuilder, node: Node) -> None:
+    """Between the number types that views hold."""
+    x = site.view(node.inputs[0])
+    out = site.allocate(node.output, x.order())
+    if "act" in (x.dtype, out.dtype):
+        site.refuse(node, "a cast of quantized values has no kernel")
+        return
+    spec = CastSpec(x.dtype, out.dtype, out.shape, x.strides, out.strides)
+    site.call(spec, node.where, {"x": x, "out": out})
