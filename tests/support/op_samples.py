@@ -12,6 +12,7 @@ from octavo.ir.ops import (
     conv,
     dynamic,
     einsum,
+    function,
     index,
     integer,
     logic,
@@ -132,6 +133,7 @@ def elementwise() -> Iterator[Sample]:
         yield Sample(shift(), (i32(3, 4), i32(4)), 8)
     yield Sample(logic.Not(), (boolean(4),))
     yield Sample(logic.Not(), (typed(DType.U8, 4),))
+    yield Sample(function.Function("mul(x, clamp(add(x, 3.0), low=-inf, high=6.0))"), (f32(3, 4),))
     yield Sample(ew.Clamp(-0.5, float("inf")), (f32(3),))
     yield Sample(ew.Clamp(0.0, 6.0), (i32(3),))
     yield Sample(ew.Gelu(True), (f32(3),))
