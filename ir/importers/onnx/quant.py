@@ -50,7 +50,8 @@ def dequantize(c: Context, x: Operand, quant: QuantParams) -> Operand:
             value.type = value.type.with_quant(quant)
         else:
             return c.emit(Dequantize(), c.emit(AsQuantized(quant), value))
-    return c.emit(Dequantize(), value)
+    known = next((node for node in value.users if isinstance(node.op, Dequantize)), None)
+    return known.output if known else c.emit(Dequantize(), value)
 
 
 def _refuse_blocks(c: Context) -> None:

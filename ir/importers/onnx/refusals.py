@@ -19,8 +19,7 @@ refuse(
     reason="a random result has no fixed meaning",
 )  # fmt: skip
 refuse("ImageDecoder", reason="decoding image files is not part of a network")
-refuse(
-    "Adagrad", "Adam", "Momentum", "Gradient",
-    domain="ai.onnx.preview.training", reason="training operators are not supported",
-)  # fmt: skip
+refuse("*", domain="ai.onnx.preview.training", reason="training operators are not supported")
+refuse("*", domain="ai.onnx.training", reason="training operators are not supported")
+refuse("*", domain="ai.onnx.ml", reason="trees, encoders and other classical machine learning are not supported")
 refuse("NonMaxSuppression", "Unique", reason="the shape of the result depends on the data; cut the model before it")

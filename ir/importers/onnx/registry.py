@@ -30,7 +30,7 @@ def translate(*names: str, since: int = 1, domain: str = "") -> Callable[[Transl
 
 
 def refuse(*names: str, reason: str, domain: str = "") -> None:
-    """These operators have no translation, nor one through their function body, for a reason the user reads."""
+    """These operators (``*``: all of the domain) are not translated, nor their function bodies, for a stated reason."""
     for name in names:
         _REFUSALS[domain, name] = reason
 
@@ -43,7 +43,7 @@ def find_translation(domain: str, name: str, version: int) -> Translation | None
 
 def find_refusal(domain: str, name: str) -> str | None:
     """Why the operator is out of scope, if it is."""
-    return _REFUSALS.get((domain, name))
+    return _REFUSALS.get((domain, name)) or _REFUSALS.get((domain, "*"))
 
 
 def translated_operators() -> tuple[Key, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
-from octavo.ir import Graph, run_graph, verify
+from octavo.ir import Graph, parse_graph, print_graph, run_graph, verify
+from octavo.ir.constants import from_tensors
 from octavo.ir.errors import ModelError, OctavoError, UnsupportedError
 from octavo.ir.importers.onnx import NeedsConstantError, import_onnx
 from onnx import numpy_helper
@@ -57,6 +58,8 @@ def check(case: TestCase) -> None:
         feeds = dict(zip(names, map(_array, inputs), strict=False))
         graph, feeds = _import(model, feeds)
         verify(graph)
+        text = print_graph(graph)
+        assert print_graph(parse_graph(text, from_tensors(graph.constants()))) == text, "the text form does not parse"
         results = run_graph(graph, feeds)
         assert len(results) == len(expected), f"{len(results)} outputs, not {len(expected)}"
         for got, wanted in zip(results.values(), expected, strict=True):
