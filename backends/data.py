@@ -59,7 +59,7 @@ def open_data(
         found = _find_files(Path(source))
         return FileBatches(Path(source), tuple(found), dict(inputs), preprocess, limit)
     if isinstance(source, Sequence) and source and all(isinstance(item, str | os.PathLike) for item in source):
-        files = tuple(Path(item) for item in source)  # type: ignore[arg-type]
+        files = tuple(Path(item) for item in source)
         _check_listed(files, "the calibration files")
         return FileBatches(files[0].parent, files, dict(inputs), preprocess, limit)
     if callable(source):
