@@ -12,7 +12,7 @@ from kernels.quantized import logical, random_quant, random_stored, stored, zero
 from kernels.reference import view
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.base import StridedView
-from octavo.backends.tvm.kernels.pool import AvgPoolSpec, MaxPoolSpec, Window
+from octavo.backends.tvm.kernels.pool import AvgPoolSpec, FloatAvgPoolSpec, MaxPoolSpec, Window
 from octavo.ir.ops.integer import QAvgPool
 from octavo.ir.types import DType, TensorType
 
@@ -107,5 +107,31 @@ def test_average_pool_equals_its_definition(level: str) -> None:
         (QAvgPool((6, 6), (1, 1), ((0, 0), (0, 0))), (1, 66, 7, 7)),
     ]
     cases, expected = zip(*[average_case(op, shape, isa, rng) for op, shape in pools], strict=True)
+    for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
+
+
+def float_case(window: Window, gap: int, rng: np.random.Generator) -> tuple[Case, Array]:
+    source, padded = _input(window, gap)
+    shape = (window.batch, window.out_h, window.out_w, window.channels)
+    target = StridedView.dense(window.out_h, window.out_w, window.channels)
+    x: Array = rng.normal(0, 1, _extent(source, padded)).astype("float32")
+    counts = rng.integers(1, 20, (window.out_h, window.out_w)).astype("float32")
+    seen, total = view(x, source, padded), np.zeros(shape, "float32")
+    for r in range(window.kernel_h):
+        for c in range(window.kernel_w):
+            part = seen[:, r * window.dilation_h :: window.stride_h, c * window.dilation_w :: window.stride_w]
+            total = total + part[:, : window.out_h, : window.out_w]
+    out = np.full(_extent(target, shape) + 3, 77, "float32")
+    wanted = out.copy()
+    view(wanted, target, shape)[...] = total / counts[..., None]
+    spec = FloatAvgPoolSpec(window, source, target)
+    return Case(spec, {"x": x, "out": out, **spec.pack(ISAS["avx2"], counts=counts)}), wanted
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_float_average_pool_takes_the_stated_order(level: str) -> None:
+    rng = np.random.default_rng(71)
+    cases, expected = zip(*[float_case(window, gap, rng) for window, gap in WINDOWS], strict=True)
     for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")

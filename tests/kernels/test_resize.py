@@ -11,7 +11,7 @@ from kernels.reference import view
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.base import StridedView
 from octavo.backends.tvm.kernels.gather import GatherSpec
-from octavo.backends.tvm.kernels.resize import BilinearSpec, NearestSpec
+from octavo.backends.tvm.kernels.resize import BilinearSpec, FloatLinearSpec, NearestSpec
 from octavo.ir.ops.integer import QResize, multiplier
 from octavo.ir.types import DType, TensorType
 
@@ -78,6 +78,31 @@ def test_bilinear_equals_its_definition(level: str) -> None:
         (QResize((1, 5, 9, 4), (1, 1, 0.5, 1), (0, 0, 0.25, 0.0)), (1, 5, 5, 4)),
     ]
     cases, expected = zip(*[bilinear_case(op, shape, isa, rng) for op, shape in resizes], strict=True)
+    for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
+
+
+def linear_case(channels: int, rng: np.random.Generator) -> tuple[Case, Array]:
+    """Float32 in the order that the specification states."""
+    source, target = StridedView.dense(4, 6, channels), StridedView(7 * 100 * 9, 9 * 100, 100, 2)
+    spec = FloatLinearSpec(2, 7, 9, channels, source, target)
+    x: Array = rng.normal(0, 1, (2, 4, 6, channels)).astype("float32")
+    rows, columns = rng.integers(0, 4, (7, 2)), rng.integers(0, 6, (9, 2))
+    row_weights, column_weights = (rng.uniform(0, 1, (size, 2)).astype("float32") for size in (7, 9))
+    parts = x[:, rows][:, :, :, columns]
+    mixed = parts[:, :, :, :, 0] * column_weights[:, :1] + parts[:, :, :, :, 1] * column_weights[:, 1:]
+    exact = mixed[:, :, 0] * row_weights[:, :1, None] + mixed[:, :, 1] * row_weights[:, 1:, None]
+    out = np.full(2 * target.batch, 77, "float32")
+    wanted = out.copy()
+    view(wanted, target, (2, 7, 9, channels))[...] = exact
+    tables = {"rows": rows, "columns": columns, "row_weights": row_weights, "column_weights": column_weights}
+    return Case(spec, {"x": x, "out": out, **spec.pack(ISAS["avx2"], **tables)}), wanted
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_float_linear_takes_the_stated_order(level: str) -> None:
+    rng = np.random.default_rng(73)
+    cases, expected = zip(*[linear_case(channels, rng) for channels in (5, 64, 37)], strict=True)
     for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
 

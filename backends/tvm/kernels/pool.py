@@ -1,4 +1,4 @@
-"""Pooling windows over padded NHWC images: the largest element, or the mean of bytes. No tvm."""
+"""Pooling windows over padded NHWC images: the largest element, or the mean. No tvm."""
 
 from __future__ import annotations
 
@@ -84,6 +84,31 @@ class AvgPoolSpec(KernelSpec):
             words[:PARAM_WORDS] = pack_params(isa, arrays)
         words[SHIFT] = self.window.kernel_h * self.window.kernel_w * int(arrays["x_zero_point"])
         return {"factors": np.ascontiguousarray(arrays["factors"], "float32").reshape(-1), "params": words}
+
+    def over_read(self, isa: Isa) -> dict[str, int]:
+        return {"x": 4 * isa.lanes}
+
+
+@dataclass(frozen=True)
+class FloatAvgPoolSpec(KernelSpec):
+    """The float32 sum of each window, taken row by row, over the count for its place; the border holds 0.
+
+    `pack` takes counts float32[out_h, out_w]. A task is one row.
+    """
+
+    window: Window
+    input: StridedView
+    output: StridedView
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        return (Arg("x", "float32", "in"), Arg("counts", "float32", "const"), Arg("out", "float32", "out"))
+
+    def tasks(self, isa: Isa) -> int:
+        return self.window.batch * self.window.out_h
+
+    def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
+        return {"counts": np.ascontiguousarray(arrays["counts"], "float32").reshape(-1)}
 
     def over_read(self, isa: Isa) -> dict[str, int]:
         return {"x": 4 * isa.lanes}

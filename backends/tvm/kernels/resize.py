@@ -1,4 +1,4 @@
-"""Resampling of NHWC images: nearest elements, or bilinear means of bytes with integer weights. No tvm."""
+"""Resampling of NHWC images: nearest elements, or bilinear means, of bytes with integer weights. No tvm."""
 
 from __future__ import annotations
 
@@ -92,6 +92,44 @@ class BilinearSpec(KernelSpec):
         words[SHIFT] = total * int(arrays["x_zero_point"])
         words.view("float32")[FACTOR] = arrays["multiplier"]
         return {**tables, "params": words}
+
+    def over_read(self, isa: Isa) -> dict[str, int]:
+        return {"x": 4 * isa.lanes}
+
+
+@dataclass(frozen=True)
+class FloatLinearSpec(KernelSpec):
+    """Output (n, h, w) mixes two columns of each of two rows of a float32 image, then the two rows.
+
+    ``left * column_weights[w, 0] + right * column_weights[w, 1]``, likewise for rows; every operation is rounded by
+    itself. `pack` takes rows int[out_h, 2], row_weights float[out_h, 2], columns and column_weights [out_w, 2]. A task
+    is one row.
+    """
+
+    batch: int
+    out_h: int
+    out_w: int
+    channels: int
+    input: StridedView
+    output: StridedView
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        return (
+            Arg("x", "float32", "in"),
+            Arg("rows", "int32", "const"),
+            Arg("row_weights", "float32", "const"),
+            Arg("columns", "int32", "const"),
+            Arg("column_weights", "float32", "const"),
+            Arg("out", "float32", "out"),
+        )
+
+    def tasks(self, isa: Isa) -> int:
+        return self.batch * self.out_h
+
+    def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
+        kinds = {arg.name: arg.dtype for arg in self.args if arg.role == "const"}
+        return {name: np.ascontiguousarray(arrays[name], dtype).reshape(-1) for name, dtype in kinds.items()}
 
     def over_read(self, isa: Isa) -> dict[str, int]:
         return {"x": 4 * isa.lanes}

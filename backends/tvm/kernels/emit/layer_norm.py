@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import tirx
-
-from ...builder import Buffer, Builder, Expr, cast, const, i64, intrin, reinterpret, vector
+from ...builder import Buffer, Builder, Expr, broadcast, cast, const, i64, intrin, reinterpret, vector
 from ...isa import Isa, vector_ops
 from ...isa.vector import VectorOps
 from ..base import emitter
@@ -55,7 +53,7 @@ class _LayerNorm:
         """`lanes` elements minus the zero point as int32, computed in words: products of two are then cheap."""
         words = vector("int16", lanes)
         zero = cast("int16", self.buffers["params"][X_ZERO_POINT])
-        value = cast(words, self.buffers["x"].load(index, lanes)) - (tirx.Broadcast(zero, lanes) if lanes > 1 else zero)
+        value = cast(words, self.buffers["x"].load(index, lanes)) - (broadcast(zero, lanes) if lanes > 1 else zero)
         return self.b.let(cast(vector("int32", lanes), value))
 
     def _sums(self, x: Expr) -> tuple[Expr, Expr]:

@@ -1,4 +1,4 @@
-"""Emitters of `MaxPoolSpec` and `AvgPoolSpec`."""
+"""Emitters of `MaxPoolSpec`, `AvgPoolSpec` and `FloatAvgPoolSpec`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...isa import Isa, vector_ops
 from ...isa.vector import VectorOps, store_part
 from ..base import StridedView, emitter
 from ..epilogue import Epilogue
-from ..pool import SHIFT, AvgPoolSpec, MaxPoolSpec, Window
+from ..pool import SHIFT, AvgPoolSpec, FloatAvgPoolSpec, MaxPoolSpec, Window
 from .epilogue import EpilogueEmitter
 from .strided import block_start
 
@@ -60,6 +60,22 @@ def emit_average(spec: AvgPoolSpec, isa: Isa, symbol: str) -> Any:
             ops.store_words(b, buffers["out"], target, values, count)
 
     _windows(b, spec.window, spec.input, spec.output, 4 * ops.lanes, block)
+    return b.finish(spec.noalias)
+
+
+@emitter(FloatAvgPoolSpec)
+def emit_float_average(spec: FloatAvgPoolSpec, isa: Isa, symbol: str) -> Any:
+    """One vector of channels at a time."""
+    b, ops = Builder(symbol), vector_ops(isa)
+    x, counts, out = (b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args)
+
+    def block(source: Expr, target: Expr, place: Expr, count: int) -> None:
+        total = b.registers(1, ops.f32, "total")
+        b.store(total, 0, ops.const_f32(0))
+        _taps(b, spec.window, spec.input, source, lambda at: b.store(total, 0, total[0] + x.load(at, ops.lanes)))
+        ops.store_words(b, out, target, [b.let(total[0] / ops.splat(counts[place]))], count)
+
+    _windows(b, spec.window, spec.input, spec.output, ops.lanes, block)
     return b.finish(spec.noalias)
 
 

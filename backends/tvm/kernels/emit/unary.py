@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, Index, cast, const, reinterpret, vector
+from ...builder import Buffer, Builder, Expr, Index, broadcast, cast, const, reinterpret, vector
 from ...isa import Isa, vector_ops
 from ...isa.vector import VectorOps, store_part
 from ..base import emitter
@@ -61,7 +61,7 @@ class _Unary:
 
     def clamp(self, x: Index, out: Index, count: int) -> None:
         lanes, params, dtype = 4 * self.ops.lanes, self.buffers["params"], self.buffers["x"].dtype
-        low, high = (tirx.Broadcast(cast(dtype, params[word]), lanes) for word in (BYTE_LO, BYTE_HI))
+        low, high = (broadcast(cast(dtype, params[word]), lanes) for word in (BYTE_LO, BYTE_HI))
         value = tirx.Min(tirx.Max(self.buffers["x"].load(x, lanes), low), high)
         store_part(self.b, self.buffers["out"], out, self.b.let(value), count=count, lanes=lanes)
 
