@@ -43,7 +43,7 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
 
     Args:
         graph: a float graph, best after ``canonicalize``, ``fold-batchnorm`` and ``fuse``.
-        keep_float: shell patterns over node origins that stay in float by the user's wish.
+        keep_float: shell patterns over node origins, or over ``op:NAME``, that stay in float by the user's wish.
     """
     candidates: dict[Node, str] = {}
     decisions: dict[Node, Decision] = {}
@@ -157,7 +157,8 @@ def _final_readers(value: Value, decisions: dict[Node, Decision]) -> Iterator[tu
 def _obstacle(node: Node, keep_float: Sequence[str]) -> str | None:
     """Why a node cannot become integer, or None."""
     rule = node.op.rule
-    if any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in keep_float):
+    names = (node.origin, f"op:{node.op.name}")
+    if any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in keep_float):
         return "kept in float by request"
     if rule is Quantization.FLOAT or isinstance(node.op, Quantize | Dequantize):
         return f"{node.op.name} has no integer form"

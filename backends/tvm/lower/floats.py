@@ -7,12 +7,13 @@ bytes on every target; the interpreter, which runs these ops in torch, is met wi
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 
 from ....ir.graph import Node
 from ....ir.ops.constant import Constant
-from ....ir.ops.conv import Conv
+from ....ir.ops.conv import Conv, ConvTranspose
 from ....ir.ops.matmul import Linear, MatMul
 from ....ir.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
 from ....ir.ops.pool import AvgPool
@@ -24,7 +25,7 @@ from ..kernels.float_conv import FloatConvSpec, FloatMatmulSpec
 from ..kernels.float_reduce import FloatReduceSpec, ReduceOp
 from .chains import Chain, Term, run_chain
 from .registry import lowers
-from .weighted import batched, image_axes, strided_view, two_axes
+from .weighted import batched, image_axes, strided_view, transposed_axes, transposed_conv, two_axes
 
 REDUCTIONS: dict[type[Reduction], ReduceOp] = {
     ReduceSum: "sum",
@@ -32,6 +33,9 @@ REDUCTIONS: dict[type[Reduction], ReduceOp] = {
     ReduceMax: "max",
     ReduceMin: "min",
 }
+
+
+IMAGE_RANK = 4
 
 
 def _is_float(site: PlanBuilder, node: Node) -> bool:
@@ -96,6 +100,33 @@ def lower_conv(site: PlanBuilder, node: Node) -> None:
     constants = {"weight": weight.reshape(*weight.shape[:2], *kernel), **_tail(site, node, op.clamp)}
     views = {"x": source, "out": out} if residual is None else {"x": source, "out": out, "residual": residual}
     site.call(spec, node.where, views, constants)
+
+
+def float_transposed_border(site: PlanBuilder, node: Node) -> Border | None:
+    """What the phases of a transposed convolution read around the image."""
+    rank = node.inputs[0].type.rank
+    return Border(tuple(axis.border for axis in transposed_axes(node))[4 - rank :], 0.0)
+
+
+@lowers(ConvTranspose, border=float_transposed_border)
+def lower_conv_transpose(site: PlanBuilder, node: Node) -> None:
+    """One ordinary convolution for each position within a stride."""
+    op = node.op
+    assert isinstance(op, ConvTranspose)
+    weight = _constant_operand(site, node, 1) if _is_float(site, node) else None
+    if weight is None or len(op.stride) > 2:
+        site.refuse(node, f"no float kernel for {len(op.stride)}-d transposed convolutions of this kind")
+        return
+    border = float_transposed_border(site, node)
+    assert border is not None
+    source = site.padded(node.inputs[0], border)
+    out = site.allocate(node.output, channels_last_order(source.rank))
+    whole = transposed_conv(node, source, out)
+    kernels = weight if weight.ndim == IMAGE_RANK else weight[:, :, None]
+    for phase in whole.phases:
+        shared = {f.name: getattr(phase.spec, f.name) for f in fields(FloatConvSpec) if f.name != "residual"}
+        constants = {"weight": phase.weight(kernels), **_tail(site, node, op.clamp)}
+        site.call(FloatConvSpec(**shared), node.where, {"x": source, "out": out}, constants)
 
 
 def _tail(site: PlanBuilder, node: Node, clamp: tuple[float, float] | None) -> Constants:

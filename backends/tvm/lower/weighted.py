@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from ....ir.graph import Node, Value
 from ....ir.ops.constant import Constant
+from ....ir.ops.conv import ConvTranspose
 from ....ir.ops.integer import QConv, QConvTranspose, QLinear, QMatMul, QTable, multiplier, quant_of
 from ....ir.types import QuantParams
 from ...plan.builder import Border, PlanBuilder, channels_last_order
@@ -98,11 +100,28 @@ def lower_qlinear(site: PlanBuilder, node: Node) -> None:
 def transposed_axes(node: Node) -> tuple[Axis, Axis]:
     """Height and width of a transposed convolution."""
     op = node.op
-    assert isinstance(op, QConvTranspose)
+    assert isinstance(op, QConvTranspose | ConvTranspose)
     sizes, outs = node.inputs[0].type.static_shape[2:], node.output.type.static_shape[2:]
     kernel, padding = node.inputs[1].type.static_shape[2:], [before for before, _ in op.padding]
     axes = [Axis(*each) for each in zip(sizes, outs, kernel, op.stride, padding, op.dilation, strict=True)]
     return (axes[0], axes[1]) if len(axes) == 2 else (Axis(1, 1, 1), axes[0])
+
+
+def transposed_conv(node: Node, source: View, out: View) -> TransposedConv:
+    """The transposed convolution of a node between channels-last views; the source includes its border."""
+    op = node.op
+    assert isinstance(op, QConvTranspose | ConvTranspose)
+    height, width = transposed_axes(node)
+    return TransposedConv(
+        batch=out.shape[0],
+        height=height,
+        width=width,
+        in_channels=source.shape[1] // op.groups,
+        out_channels=out.shape[1] // op.groups,
+        input=strided_view(image_axes(source)),
+        output=strided_view(image_axes(out)),
+        groups=op.groups,
+    )
 
 
 def transposed_border(site: PlanBuilder, node: Node) -> Border | None:
@@ -122,16 +141,8 @@ def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
     source = site.padded(node.inputs[0], border)
     tail = _Tail(site, node)
     out = site.allocate(tail.value, channels_last_order(source.rank))
-    height, width = transposed_axes(node)
-    whole = TransposedConv(
-        batch=out.shape[0],
-        height=height,
-        width=width,
-        in_channels=source.shape[1] // op.groups,
-        out_channels=out.shape[1] // op.groups,
-        input=strided_view(image_axes(source)),
-        output=strided_view(image_axes(out)),
-        groups=op.groups,
+    whole = replace(
+        transposed_conv(node, source, out),
         full_range=bool((tail.weight == -128).any()),
         epilogue=tail.epilogue(lambda view: strided_view(image_axes(view))),
     )
