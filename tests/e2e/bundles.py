@@ -59,9 +59,8 @@ class Built:
 class Kernels:
     """Objects of kernels, by symbol: a symbol names specification and level, so equal ones are compiled once."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="octavo-e2e-kernels-"))
-        self._pool = CodegenPool(1)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._objects: dict[str, Path] = {}
 
     def objects(self, kernels: Mapping[str, KernelSpec], level: str) -> list[Path]:
@@ -69,15 +68,15 @@ class Kernels:
         missing = [(symbol, spec) for symbol, spec in kernels.items() if symbol not in self._objects]
         for chunk in _chunks(missing):
             path = self._folder / f"{chunk[0][0]}.o"
-            path.write_bytes(self._pool.compile(chunk, level))
+            path.write_bytes(pool().compile(chunk, level))
             self._objects.update(dict.fromkeys((symbol for symbol, _ in chunk), path))
         return list(dict.fromkeys(self._objects[symbol] for symbol in kernels))
 
 
 @functools.cache
-def kernels() -> Kernels:
-    """The kernels of this process."""
-    return Kernels()
+def pool() -> CodegenPool:
+    """The code generation process of this test process."""
+    return CodegenPool(1)
 
 
 def _chunks(items: Sequence[tuple[str, KernelSpec]]) -> Iterator[list[tuple[str, KernelSpec]]]:
@@ -85,21 +84,18 @@ def _chunks(items: Sequence[tuple[str, KernelSpec]]) -> Iterator[list[tuple[str,
         yield list(items[start : start + CHUNK])
 
 
-def build(graph: Graph, levels: Sequence[str], folder: Path) -> Built:
-    """Plan, compile and write the bundle ``folder`` with some levels of one architecture."""
-    return build_all([graph], [tuple(levels)], folder.parent, [folder.name])[0]
-
-
 def build_all(
-    graphs: Sequence[Graph], levels: Sequence[tuple[str, ...]], folder: Path, names: Sequence[str]
+    graphs: Sequence[Graph], levels: Sequence[str], folder: Path, kernels: Kernels | None = None
 ) -> list[Built]:
-    """A bundle for each graph with its levels; the kernels of all are compiled first, together."""
-    planned = [_plan(graph, chosen) for graph, chosen in zip(graphs, levels, strict=True)]
-    for level in dict.fromkeys(level for chosen in levels for level in chosen):
-        kernels().objects({s: k for plan in planned for s, k in plan.kernels.get(level, {}).items()}, level)
+    """A bundle in ``folder`` for each graph, with some levels of one architecture; all kernels are compiled first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kernels = kernels or Kernels(folder)
+    planned = [plan(graph, levels) for graph in graphs]
+    for level in levels:
+        kernels.objects({symbol: spec for each in planned for symbol, spec in each.kernels[level].items()}, level)
     return [
-        plan.write(graph, chosen, folder / name)
-        for plan, graph, chosen, name in zip(planned, graphs, levels, names, strict=True)
+        each.write(graph, folder / f"{number}.octavo", kernels)
+        for number, (each, graph) in enumerate(zip(planned, graphs, strict=True))
     ]
 
 
@@ -111,20 +107,22 @@ class Planned:
     weights: WeightStore
     kernels: Mapping[str, Mapping[str, KernelSpec]]
 
-    def write(self, graph: Graph, levels: Sequence[str], folder: Path) -> Built:
-        objects = [path for level in levels for path in kernels().objects(self.kernels[level], level)]
+    def write(self, graph: Graph, folder: Path, kernels: Kernels) -> Built:
+        """Compile what is missing, link, and write the bundle."""
+        objects = [path for level, called in self.kernels.items() for path in kernels.objects(called, level)]
         contents = BundleContents(
             name=graph.name,
-            target=TARGETS[levels[0]].name,
+            target=TARGETS[next(iter(self.kernels))].name,
             program=self.program,
             weights=self.weights,
             objects=tuple(objects),
         )
         write_bundle(folder, contents, overwrite=True)
-        return Built(graph, folder, tuple(levels))
+        return Built(graph, folder, tuple(self.kernels))
 
 
-def _plan(graph: Graph, levels: Sequence[str]) -> Planned:
+def plan(graph: Graph, levels: Sequence[str]) -> Planned:
+    """The plan of a frozen graph on levels of one architecture."""
     weights = WeightStore(WEIGHT_SLACK)
     plans = {level: plan_graph(graph, get_isa(level), weights, PREFIX) for level in levels}
     programs = tuple(LevelProgram(level, LEVELS[level].features, (plans[level][0],)) for level in reversed(levels))
@@ -138,7 +136,6 @@ def _signature(graph: Graph) -> Signature:
 
 
 def _tensor(name: str, value: Value) -> TensorSpec:
-    assert value.type.quant is None
     dtype = "bool" if value.type.dtype is DType.BOOL else value.type.dtype.numpy.name
     return TensorSpec(name, dtype, value.type.static_shape, alignment=1)
 
@@ -164,8 +161,9 @@ class Answer:
 
 
 def run_jobs(jobs: Sequence[Job], level: str) -> list[Answer]:
-    """Run jobs of one level in one process: native, with emulated AMX, or under QEMU. A crash ends the process: the
-    job it happened in is told so, and those after it run in another.
+    """Run jobs of one level in one process: native, with emulated AMX, or under QEMU.
+
+    A crash ends the process: the job it happened in says so, and those after it run in another.
     """
     answers: list[Answer] = []
     with tempfile.TemporaryDirectory(prefix="octavo-e2e-run-") as name:

@@ -33,7 +33,7 @@ class Grower:
         self._origin = ""
         self._nodes = 0
 
-    # Decisions ---------------------------------------------------------------------------------------------------------
+    # Decisions --------------------------------------------------------------------------------------------------------
 
     def choose(self, options: Sequence[Choice]) -> Choice:
         return options[int(self.rng.integers(len(options)))]
@@ -45,21 +45,25 @@ class Grower:
         """A number in [low, high]."""
         return int(self.rng.integers(low, high + 1))
 
-    def pick(self, fits: Callable[[Value], bool]) -> Value | None:
-        """A value that fits, most likely one of the last."""
-        candidates = [value for value in reversed(self.values) if fits(value)]
+    def pick(self, fits: Callable[[Value], bool], *, inputs: bool = False) -> Value | None:
+        """A value that fits, most likely one of the last; graph inputs only for layers that multiply and accumulate.
+
+        What nothing but an input feeds stays in float unless such a layer is beside it.
+        """
+        made = [value for value in reversed(self.values) if inputs or value.producer is not None]
+        candidates = [value for value in made if fits(value)]
         if not candidates:
             return None
         return candidates[min(int(self.rng.geometric(0.35)) - 1, len(candidates) - 1)]
 
     def image(self) -> Value | None:
-        return self.pick(lambda value: value.type.rank == IMAGE_RANK)
+        return self.pick(lambda value: value.type.rank == IMAGE_RANK, inputs=True)
 
     def factor(self, size: int) -> int:
         """A divisor."""
         return self.choose([d for d in range(1, size + 1) if size % d == 0])
 
-    # Building ----------------------------------------------------------------------------------------------------------
+    # Building ---------------------------------------------------------------------------------------------------------
 
     def input(self, shape: Sequence[int]) -> Value:
         value = self.graph.add_input("x", f32(*shape))

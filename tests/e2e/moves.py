@@ -6,6 +6,7 @@ import math
 
 from e2e.growing import Grower, dims
 from octavo.ir import Value
+from octavo.ir.ops.elementwise import Mul
 from octavo.ir.ops.pool import AvgPool, MaxPool
 from octavo.ir.ops.reduce import ReduceMean
 from octavo.ir.ops.resize import Resize
@@ -86,8 +87,19 @@ def concat(g: Grower) -> Value | None:
         other = g.pick(lambda v: _joins(dims(first), dims(v), axis))
         if other is not None:
             parts.append(other)
-    g.rng.shuffle(parts)  # type: ignore[arg-type]
+    g.rng.shuffle(parts)
     return g.add(Concat(axis - rank if g.chance(0.3) else axis), *parts)
+
+
+def fork(g: Grower) -> Value | None:
+    """Two concats that share a part: their results have different ranges, so one part is requantized."""
+    shared = g.pick(lambda v: v.type.rank > 1)
+    if shared is None:
+        return None
+    near = g.add(Mul(), shared, g.constant(g.choose([0.3, 2.0])))
+    far = near and g.add(Mul(), near, g.constant(g.choose([0.2, 3.0])))
+    first = near and g.add(Concat(1), shared, near)
+    return g.add(Concat(1), far, shared) if far is not None and first is not None else None
 
 
 def _joins(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> bool:

@@ -23,6 +23,7 @@ RECIPES: Mapping[str, Recipe] = {
     "product": recipes.product,
     "attention": recipes.attention,
     "binary": recipes.binary,
+    "difference": recipes.difference,
     "table": recipes.table,
     "clamp": recipes.clamp,
     "squeeze": recipes.squeeze,
@@ -33,6 +34,7 @@ RECIPES: Mapping[str, Recipe] = {
     "mean": moves.mean,
     "resize": moves.resize,
     "concat": moves.concat,
+    "fork": moves.fork,
     "reshape": moves.reshape,
     "transpose": moves.transpose,
     "part": moves.part,
@@ -40,14 +42,18 @@ RECIPES: Mapping[str, Recipe] = {
     "gather": moves.gather,
     "expand": moves.expand,
 }
-"""Layers by name; a graph has at least one of the kind that its seed names."""
+"""Layers by name; a graph has at least one of each of the three kinds that its seed names."""
 
 CALIBRATION_BATCHES = 3
+SHIFTS = (0, 11, 20)
+"""Distances between the recipes that a seed names, so that the batches of each level name every recipe."""
+TRIES = 8
+"""How often a recipe that the seed names may fail: its choices can fit no value."""
 IMAGES_OF_FIVE = 4
 
 
 def random_graph(seed: int) -> Graph:
-    """A float graph of some five to fifteen nodes with one to three inputs; the same for the same seed."""
+    """A float graph of some five to twenty nodes with one to three inputs; the same for the same seed."""
     g = Grower(seed)
     names = list(RECIPES)
     if seed % 5 < IMAGES_OF_FIVE:
@@ -56,12 +62,23 @@ def random_graph(seed: int) -> Graph:
     else:
         g.input((g.choose([1, 1, 2]), g.upto(1, 12), g.choose(CHANNELS[4:18])))
         plan = ["linear"]
-    plan += [g.choose(names) for _ in range(g.upto(3, 9))]
-    plan.insert(g.upto(1, len(plan)), names[seed % len(names)])
-    for name in plan:
-        g.start(name)
-        RECIPES[name](g)
+    plan += [g.choose(names) for _ in range(g.upto(1, 7))]
+    named = [names[(seed + shift) % len(names)] for shift in SHIFTS]
+    for name in named:
+        plan.insert(g.upto(1, len(plan)), name)
+    grown = {name for name in plan if _grow(g, name, TRIES if name in named else 1)}
+    for name in sorted(set(named) - grown):
+        _grow(g, name, TRIES)
     return g.finish()
+
+
+def _grow(g: Grower, name: str, tries: int) -> bool:
+    """Whether a recipe found values that fit it."""
+    for _ in range(tries):
+        g.start(name)
+        if RECIPES[name](g) is not None:
+            return True
+    return False
 
 
 def random_feeds(graph: Graph, seed: int) -> dict[str, npt.NDArray[np.float32]]:

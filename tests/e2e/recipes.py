@@ -17,7 +17,6 @@ from octavo.ir.ops.elementwise import (
     Clamp,
     Elu,
     Erf,
-    Exp,
     Gelu,
     HardSigmoid,
     HardSwish,
@@ -51,7 +50,6 @@ TABLES: tuple[Unary, ...] = (
     Abs(),
     Neg(),
     Erf(),
-    Exp(),
 )
 CLAMPS: tuple[Unary, ...] = (Relu(), Relu(), Clamp(0.0, 6.0), Clamp(-0.5, 1.5), Clamp(-1.0, float("inf")))
 
@@ -159,7 +157,7 @@ def residual(g: Grower) -> Value | None:
 
 
 def linear(g: Grower) -> Value | None:
-    x = g.pick(lambda v: v.type.rank >= MATRIX_RANK)
+    x = g.pick(lambda v: v.type.rank >= MATRIX_RANK, inputs=True)
     if x is None:
         return None
     depth, outputs = dims(x)[-1], g.choose(CHANNELS)
@@ -238,8 +236,18 @@ def binary(g: Grower) -> Value | None:
             other = g.add(ReduceMean(axes, True), a) if axes else other
     if other is None:
         return None
-    op = g.choose([Add(), Add(), Sub(), Mul()])
+    op = g.choose([Add(), Sub(), Mul()])
     return activated(g, g.add(op, *((a, other) if g.chance(0.5) else (other, a))), 0.3)
+
+
+def difference(g: Grower) -> Value | None:
+    """A value minus its mean over some axes, or that mean minus the value."""
+    x = g.pick(lambda v: v.type.rank > 1 and max(dims(v)) > 2)
+    if x is None:
+        return None
+    axes = tuple(sorted({int(np.argmax(dims(x))), g.upto(0, x.type.rank - 1)}))
+    mean = g.add(ReduceMean(axes, True), x)
+    return mean and g.add(Sub(), *((x, mean) if g.chance(0.7) else (mean, x)))
 
 
 def table(g: Grower) -> Value | None:
