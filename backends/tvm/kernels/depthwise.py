@@ -220,8 +220,9 @@ _KINDS: dict[str, DotKind] = {
     "dotprod": "sdot",
     "i8mm": "sdot",
 }
-#: Outputs of a tile, so that accumulators, operands and (on ARM) weights share the registers.
-_TILE_OUTPUTS = {"avx2": 4, "avxvnni": 2, "avx512vnni": 6, "amx": 6, "neon": 2, "dotprod": 3, "i8mm": 3}
+#: Outputs of a tile at most: columns are brought together for more outputs, but accumulators must share the registers
+#: with operands, and on ARM with weights.
+_TILE_OUTPUTS = {"avx2": 4, "avxvnni": 2, "avx512vnni": 4, "amx": 4, "neon": 4, "dotprod": 8, "i8mm": 8}
 
 
 @functools.cache

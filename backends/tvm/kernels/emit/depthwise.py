@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,30 +91,35 @@ class _Tile:
         for at in range(plan.rows * plan.pixels * plan.vectors):
             b.store(acc, at, bias[at % plan.vectors])
         weight = b.let(block * plan.block_weights)
+        scale = self.epilogue.scale(first, plan.width)
         if plan.rolled:
             self._rolled(acc, place.x, weight)
+            self._finish(acc, 0, scale, place)
         elif plan.kind == "smlal":
             self._pairs(acc, place.x, weight)
+            for pixel in range(plan.pixels):
+                self._finish(acc, pixel, scale, place)
         else:
-            self._columns(acc, place.x, weight)
-        self._finish(acc, first, place)
+            self._columns(acc, place.x, weight, lambda pixel: self._finish(acc, pixel, scale, place))
 
-    def _finish(self, acc: Buffer, first: Expr, place: _Place) -> None:
+    def _finish(self, acc: Buffer, pixel: int, scale: Sequence[Expr], place: _Place) -> None:
+        """The epilogue of one pixel in all rows of the tile."""
         plan, h, w = self.plan, self.plan.geometry.h, self.plan.geometry.w
         count = min(plan.width, plan.geometry.channels)
-        scale = self.epilogue.scale(first, plan.width)
         for row in range(plan.rows):
-            for pixel in range(plan.pixels):
-                at = (row * plan.pixels + pixel) * plan.vectors
-                values = [self.b.let(acc[at + v]) for v in range(plan.vectors)]
-                out = place.out + (row * h.out + pixel * w.out)
-                residual = place.residual + (row * h.residual + pixel * w.residual)
-                self.epilogue.store(values, scale, out, residual, count)
+            at = (row * plan.pixels + pixel) * plan.vectors
+            values = [self.b.let(acc[at + v]) for v in range(plan.vectors)]
+            out = place.out + (row * h.out + pixel * w.out)
+            residual = place.residual + (row * h.residual + pixel * w.residual)
+            self.epilogue.store(values, scale, out, residual, count)
 
     # Dot products over several taps of one column
 
-    def _columns(self, acc: Buffer, x: Expr, weight: Expr) -> None:
-        """Bring together each column of taps once, and use it for every output that has it."""
+    def _columns(self, acc: Buffer, x: Expr, weight: Expr, finish: Callable[[int], None]) -> None:
+        """Bring together each column of taps once, and use it for every output that has it.
+
+        A pixel is finished as soon as its last column is done, which frees its registers.
+        """
         plan, w = self.plan, self.plan.geometry.w
         uses: dict[int, list[tuple[int, int]]] = {}
         for pixel in range(plan.pixels):
@@ -127,6 +132,9 @@ class _Tile:
                 for row in self._rows_with(taps):
                     for pixel, k in found:
                         self._accumulate(acc, row * plan.pixels + pixel, operands, weight + self._at(row, k, group))
+            for pixel, k in found:
+                if k == w.kernel - 1:
+                    finish(pixel)
 
     def _rows_with(self, taps: Sequence[int]) -> list[int]:
         h = self.plan.geometry.h
