@@ -48,12 +48,12 @@ def layer_norm_affine(node: Node, rewriter: Rewriter) -> bool:
         return False
     if not used_once(value):
         return rewriter.note(node, f"the output of {norm.where} has other uses")
-    if isinstance(node.op, Mul) and len(norm.inputs) > 1:
+    x, scale = norm.inputs[0], list(norm.inputs[1:])
+    if isinstance(node.op, Mul) and scale:
         return rewriter.note(node, f"{norm.where} has a scale already")
-    if len(norm.inputs) > 2:
+    if len(scale) > 1:
         return rewriter.note(node, f"{norm.where} has a bias already")
     parameter = rewriter.constant(array.reshape(tail), instead=other)
-    x, scale = norm.inputs[0], list(norm.inputs[1:])
     if isinstance(node.op, Add) and not scale:
         scale = [rewriter.constant(np.ones(tail, array.dtype), "scale")]
     return rewriter.replace(node, rewriter.insert(norm.op, x, *scale, parameter, origin=norm.origin))
