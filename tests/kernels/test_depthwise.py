@@ -105,12 +105,32 @@ def depthwise_case(spec: DepthwiseSpec, isa: Isa, rng: np.random.Generator) -> t
     return Case(spec, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
 
 
+def drawn_spec(rng: np.random.Generator) -> DepthwiseSpec:
+    """Any depthwise convolution of moderate size."""
+    height, width, kernel_h, kernel_w = (int(rng.integers(1, limit)) for limit in (8, 12, 6, 6))
+    options: dict[str, Any] = {
+        name: int(rng.integers(1, 3)) for name in ("stride_h", "stride_w", "dilation_h", "dilation_w", "batch")
+    }
+    options |= {"pixel_gap": int(rng.integers(0, 4)), "out_gap": int(rng.integers(0, 4))}
+    channels = int(rng.choice([1, 3, 8, 16, 24, 31, 32, 48, 65, 96, 100, 144]))
+    return depthwise_spec((height, width), channels, (kernel_h, kernel_w), residual=bool(rng.random() < 0.3), **options)
+
+
+def _check(specs: list[DepthwiseSpec], level: str, rng: np.random.Generator) -> None:
+    cases, expected = zip(*[depthwise_case(spec, ISAS[level], rng) for spec in specs], strict=True)
+    for spec, result, wanted in zip(specs, run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
+
+
 @pytest.mark.parametrize("level", every_level())
 def test_depthwise_equals_its_definition(level: str) -> None:
-    isa, rng = ISAS[level], np.random.default_rng(5)
-    cases, expected = zip(*[depthwise_case(spec, isa, rng) for spec in CASES], strict=True)
-    for spec, result, wanted in zip(CASES, run_kernels(cases, level), expected, strict=True):
-        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
+    _check(CASES, level, np.random.default_rng(5))
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_drawn_depthwise_equals_its_definition(level: str) -> None:
+    rng = np.random.default_rng(6)
+    _check([drawn_spec(rng) for _ in range(20)], level, rng)
 
 
 def test_few_channels_fold_pixels_together() -> None:

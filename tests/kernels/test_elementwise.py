@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from kernels.levels import every_level
 from kernels.quantized import logical, random_quant, random_stored, stored, zero_of
 from kernels.strided_cases import extent, gapped, strided
 from octavo.backends.tvm.isa import ISAS, Isa
-from octavo.backends.tvm.kernels.elementwise import BinarySpec
+from octavo.backends.tvm.kernels.elementwise import BinaryOp, BinarySpec
 from octavo.backends.tvm.kernels.strided import dense_strides
 from octavo.backends.tvm.kernels.unary import UnarySpec
 from octavo.ir.ops.integer import QAdd, QMul, QSub, Requantize, multiplier
@@ -115,10 +115,29 @@ def unary_case(spec: UnarySpec, isa: Isa, rng: np.random.Generator) -> tuple[Cas
     return Case(spec, {"x": x, "out": out, **spec.pack(isa, **arrays)}), wanted
 
 
+def drawn_binary(rng: np.random.Generator) -> BinarySpec:
+    """Operands that lie in any order of axes, some broadcast along some of them."""
+    shape = tuple(int(rng.choice([1, 2, 3, 5, 17, 40, 70])) for _ in range(int(rng.integers(1, 5))))
+
+    def strides(gap: int, constant: float) -> tuple[int, ...]:
+        found, step = [0] * len(shape), 1
+        for axis in rng.permutation(len(shape)) if rng.random() < 0.4 else reversed(range(len(shape))):
+            if rng.random() >= constant:
+                found[axis] = step
+                step = step * shape[axis] + gap
+        return tuple(found)
+
+    gap = int(rng.integers(0, 4))
+    op: BinaryOp = ("add", "sub", "mul")[int(rng.integers(3))]
+    out: Literal["byte", "f32"] = "f32" if rng.random() < 0.2 else "byte"
+    return BinarySpec(op, shape, strides(gap, 0.2), strides(gap, 0.3), strides(gap, 0), out)
+
+
 @pytest.mark.parametrize("level", every_level())
 def test_broadcast_arithmetic_equals_its_definition(level: str) -> None:
     isa, rng = ISAS[level], np.random.default_rng(11)
-    cases, expected = zip(*[binary_case(spec, isa, rng) for spec in BINARIES], strict=True)
+    specs = [*BINARIES, *(drawn_binary(rng) for _ in range(20))]
+    cases, expected = zip(*[binary_case(spec, isa, rng) for spec in specs], strict=True)
     for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
 
