@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import importlib
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,7 +125,7 @@ def register_op(cls: OpType) -> OpType:
 
 
 def _load_ops() -> None:
-    from . import ops as _ops  # noqa: F401 - importing registers
+    importlib.import_module(".ops", __package__)
 
 
 def find_op(name: str) -> type[Op]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,22 @@ def capture(model: nn.Module | ExportedProgram | Path | str, inputs: Inputs | No
 
 def _decompose(program: ExportedProgram) -> ExportedProgram:
     """Functionalize, and decompose every op that has no translation of its own."""
-    table = torch.export.default_decompositions()
-    for target in translations():
-        if target in table:
-            del table[target]
     with _quiet():
         try:
-            functional: ExportedProgram = program.run_decompositions(table)
+            functional: ExportedProgram = program.run_decompositions(_decompositions())
         except Exception as error:
             raise ModelError(
                 f"torch cannot decompose the exported program: {first_line(error)}", where=_user_line(error)
             ) from error
     return functional
+
+
+@functools.cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """What torch knows to decompose, but for what we translate; listing it takes torch longer than most imports."""
+    known = translations()
+    table: Any = torch.export.default_decompositions()
+    return {op: rule for op, rule in table.items() if op not in known}
 
 
 # Modules -----------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ UNARY = [
         f_asin=lambda x: torch.asin(torch.tanh(x)) + torch.acos(torch.tanh(x)) * 2 + torch.atanh(torch.tanh(x)),
     ),
     *functions(
-        torch.rand(3, 7) + 0.1,
+        torch.linspace(0.1, 3.0, 21).reshape(3, 7),
         f_log=torch.log,
         f_log2=torch.log2,
         f_log10=torch.log10,
@@ -115,6 +115,13 @@ PRODUCTS = [
         f_attention_groups=lambda q, k: F.scaled_dot_product_attention(q, k[:, :1], k[:, :1], enable_gqa=True),
     ),
 ]
+SAMPLING = functions(
+    (1, 2, 5, 6),
+    torch.linspace(-1.1, 1.1, 24).reshape(1, 3, 4, 2),
+    f_grid_sample=lambda x, g: F.grid_sample(x, g, align_corners=False),
+    f_grid_sample_border=lambda x, g: F.grid_sample(x, g, padding_mode="border", align_corners=True),
+    f_grid_sample_nearest=lambda x, g: F.grid_sample(x, g, mode="nearest", align_corners=False),
+)
 REDUCTIONS = functions(
     (2, 3, 4, 5),
     f_sum=lambda x: x.sum() + x.sum(1).sum(-1, keepdim=True).sum(),
@@ -199,4 +206,4 @@ MOVES = functions(
 )
 
 
-CALLS: list[Case] = [*UNARY, *BINARY, *PRODUCTS, *REDUCTIONS, *MOVES]
+CALLS: list[Case] = [*UNARY, *BINARY, *PRODUCTS, *SAMPLING, *REDUCTIONS, *MOVES]

@@ -84,6 +84,7 @@ POOLS = [
         max_pool2d=lambda: nn.MaxPool2d(3, stride=2, padding=1),
         max_pool2d_ceil=lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True),
         max_pool2d_ceil_padded=lambda: nn.MaxPool2d(2, stride=3, padding=1, ceil_mode=True),
+        max_pool2d_places=lambda: nn.MaxPool2d(3, stride=2, padding=1, return_indices=True),
         max_pool2d_dilated=lambda: nn.MaxPool2d((2, 3), stride=(1, 2), dilation=2),
         avg_pool2d=lambda: nn.AvgPool2d(3, stride=2, padding=1),
         avg_pool2d_valid_count=lambda: nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
@@ -219,6 +220,9 @@ RESIZES = cases(
     upsample_bicubic_corners=lambda: nn.Upsample(size=(9, 7), mode="bicubic", align_corners=True),
     fold_patches=lambda: nn.Unfold((2, 3), stride=1, padding=1),
 )
+FOLDS = cases(
+    (2, 12, 15), fold=lambda: nn.Fold((4, 6), (2, 2)), fold_padded=lambda: nn.Fold((2, 5), (2, 3), padding=(1, 1))
+)
 SHUFFLES = cases(
     (2, 8, 4, 6),
     pixel_shuffle=lambda: nn.PixelShuffle(2),
@@ -227,4 +231,4 @@ SHUFFLES = cases(
     flatten_middle=lambda: nn.Flatten(1, 2),
     unflatten=lambda: nn.Unflatten(1, (2, 4)),
 )
-LAYERS: list[Case] = [*ACTIVATIONS, *CONVOLUTIONS, *POOLS, *NORMS, *SEQUENCES, *RESIZES, *SHUFFLES]
+LAYERS: list[Case] = [*ACTIVATIONS, *CONVOLUTIONS, *POOLS, *NORMS, *SEQUENCES, *RESIZES, *FOLDS, *SHUFFLES]

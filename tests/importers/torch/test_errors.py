@@ -73,7 +73,7 @@ def test_functions_at_the_top_are_placed_by_source_line() -> None:
 
 
 def test_why_a_known_op_is_refused() -> None:
-    pool = nn.MaxPool2d(2, return_indices=True)
+    pool = nn.AdaptiveMaxPool2d(2, return_indices=True)
     with pytest.raises(UnsupportedError, match="the indices of the largest elements are used"):
         import_torch(pool, (torch.ones(1, 1, 4, 4),))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from ....graph import Value
 from ....ops.conv import Padding
 from ....ops.elementwise import Mul
-from ....ops.pool import AvgPool, MaxPool
+from ....ops.logic import Mod
+from ....ops.pool import AvgPool, MaxPool, MaxPoolIndices
 from ....ops.reduce import ReduceMax, ReduceMean
 from ....ops.shape import Concat
 from ..context import Context, Refusal, spread, translate
@@ -39,11 +41,26 @@ def max_pool(
 @translate(
     aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default, aten.max_pool1d_with_indices.default
 )
-def max_pool_with_indices(ctx: Context, x: Value, *args: Sizes, **kwargs: Sizes) -> tuple[Value, ...]:
-    """The indices are not made: using them is reported as a missing second result."""
-    if any(user.args[1] != 0 for user in ctx.node.users):
-        raise Refusal("the indices of the largest elements are used")
-    return (max_pool(ctx, x, *args, **kwargs),)  # type: ignore[arg-type]
+def max_pool_with_indices(
+    ctx: Context,
+    x: Value,
+    kernel: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> tuple[Value, ...]:
+    """Places count within each plane, as torch counts them; they are made only where somebody reads them."""
+    pooled = max_pool(ctx, x, kernel, stride, padding, dilation, ceil_mode)
+    if all(user.args[1] == 0 for user in ctx.node.users):
+        return (pooled,)
+    op = next(node.op for node in reversed(list(ctx.graph.nodes)) if isinstance(node.op, MaxPool))
+    single = x.type.rank == len(op.kernel) + 1
+    planes = ctx.reshape(x, (1, *x.type.shape)) if single else x
+    size = math.prod(ctx.static(planes)[2:])
+    places = ctx.emit(MaxPoolIndices(op.kernel, op.stride, op.padding, op.dilation), planes)
+    within = ctx.emit(Mod(), places, ctx.scalar(size, places.type.dtype))
+    return pooled, ctx.reshape(within, pooled.type.shape)
 
 
 @translate(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)

@@ -1,4 +1,4 @@
-"""Interpolation: torch's coordinate conventions as the scale and offset of :class:`Resize`."""
+"""Interpolation: torch's coordinate conventions as the scale and offset of :class:`Resize`; sampling and folding."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 
 from ....graph import Value
 from ....ops.resize import Resize
+from ....ops.sampling import Col2Im, GridSample
 from ....ops.shape import Gather
 from ....types import Shape
-from ..context import Context, Refusal, translate
+from ..context import Context, Refusal, pairs, translate
 
 aten = torch.ops.aten
 Scales = Sequence[float] | None
@@ -70,6 +71,28 @@ def linear(ctx: Context, x: Value, size: object, align_corners: bool, scales: Sc
 @translate(aten.upsample_bicubic2d.vec)
 def cubic(ctx: Context, x: Value, size: object, align_corners: bool, scales: Scales = None) -> Value:
     return _smooth(ctx, x, scales, "cubic", align_corners)
+
+
+@translate(aten.grid_sampler.default, aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
+def grid_sample(ctx: Context, x: Value, grid: Value, mode: int, padding: int, align_corners: bool) -> Value:
+    modes, paddings = ("linear", "nearest", "cubic"), ("zeros", "border", "reflection")
+    return ctx.emit(GridSample(modes[mode], paddings[padding], align_corners), x, grid)
+
+
+@translate(aten.col2im.default)
+def fold(
+    ctx: Context,
+    x: Value,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Value:
+    if x.type.rank != 3 or not all(isinstance(extent, int) for extent in size):
+        raise Refusal("without a batch axis, or into a size that is not fixed")
+    ctx.static(x)
+    return ctx.emit(Col2Im(tuple(size), tuple(kernel), tuple(stride), pairs(padding), tuple(dilation)), x)
 
 
 def _smooth(ctx: Context, x: Value, scales: Scales, mode: str, align: bool) -> Value:
