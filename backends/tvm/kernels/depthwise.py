@@ -230,7 +230,7 @@ def plan_depthwise(spec: DepthwiseSpec, isa: Isa) -> DepthwisePlan:
     """Cut a depthwise convolution into tiles and tasks for one ISA level."""
     kind = _KINDS[isa.name]
     vectors = 2 if kind == "pmaddwd" else 4
-    geometry = _geometry(spec, vectors * isa.lanes)
+    geometry = _geometry(spec, vectors * isa.lanes, kind)
     taps = geometry.h.kernel * geometry.w.kernel
     plan = DepthwisePlan(geometry, kind, vectors, isa.lanes, 1, 1, rolled=taps > UNROLLED_TAPS)
     if plan.rolled:
@@ -259,7 +259,7 @@ def _cost(plan: DepthwisePlan) -> int:
     return plan.row_tiles * plan.pixel_tiles * one
 
 
-def _geometry(spec: DepthwiseSpec, width: int) -> Geometry:
+def _geometry(spec: DepthwiseSpec, width: int, kind: DotKind) -> Geometry:
     residual = spec.epilogue.residual or StridedView(0, 0, 0)
     h = Axis(spec.out_h, spec.kernel_h, spec.stride_h, spec.dilation_h, spec.input.row, spec.output.row, residual.row)
     w = Axis(
@@ -268,7 +268,7 @@ def _geometry(spec: DepthwiseSpec, width: int) -> Geometry:
     fold = _fold(spec, width)
     if fold > 1:
         w = replace(w, count=w.count // fold, stride=fold, out=w.out * fold, residual=w.residual * fold)
-    swapped = spec.kernel_h == 1 and spec.kernel_w > 1
+    swapped = spec.kernel_h == 1 and spec.kernel_w > 1 and kind != "smlal"
     if swapped:
         h, w = w, h
     return Geometry(spec.batch, spec.channels * fold, fold, swapped, h, w)
