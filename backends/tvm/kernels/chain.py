@@ -13,7 +13,9 @@ from .strided import Loops, Strides, dense_strides, plan_loops
 #: How many operands each function takes.
 ARITY = {
     **dict.fromkeys(("add", "sub", "mul", "div", "min", "max", "less", "less_equal", "equal"), 2),
-    **dict.fromkeys(("neg", "abs", "sqrt", "floor", "ceil", "rint", "exp", "log", "tanh", "sigmoid", "erf"), 1),
+    **dict.fromkeys(
+        ("neg", "abs", "sqrt", "floor", "ceil", "rint", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"), 1
+    ),
     "where": 3,
 }
 
