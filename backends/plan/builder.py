@@ -21,31 +21,12 @@ from ..bundle.weights import WeightStore
 from ..tvm.isa import Isa
 from ..tvm.kernels.base import Arg, KernelSpec
 from .memory import aligned, assign_offsets
+from .moves import Border, border_spec, copy_spec
 from .views import ITEM_BYTES, Storage, View, dense_strides
 
 Array = npt.NDArray[Any]
 Constants = Mapping[str, npt.ArrayLike]
 """What a kernel's ``pack`` takes, by name."""
-
-SPATIAL_RANKS = (3, 4)
-
-
-@dataclass(frozen=True)
-class Border:
-    """Elements around the spatial axes of a value, and what they hold: a logical s8, or a float."""
-
-    padding: tuple[tuple[int, int], ...]
-    fill: float
-
-    def covers(self, other: Border) -> bool:
-        """Whether a buffer with this border serves a reader who wants the other."""
-        pairs = zip(self.padding, other.padding, strict=True)
-        return self.fill == other.fill and all(a[0] >= b[0] and a[1] >= b[1] for a, b in pairs)
-
-    def joined(self, other: Border) -> Border:
-        """The smallest border that covers both (of one fill)."""
-        pairs = zip(self.padding, other.padding, strict=True)
-        return Border(tuple((max(a[0], b[0]), max(a[1], b[1])) for a, b in pairs), self.fill)
 
 
 @dataclass(frozen=True)
@@ -143,7 +124,7 @@ class PlanBuilder:
         return whole.sliced(starts, shape)
 
     def _fresh(self, shape: tuple[int, ...], dtype: str, order: Sequence[int], border: Border | None) -> View:
-        outer = shape if border is None else (*shape[:2], *_grown(shape[2:], border))
+        outer = shape if border is None else (*shape[:2], *border.around(shape[2:]))
         strides = dense_strides(outer, order)
         storage = Storage(Place.ARENA, int(np.prod(outer)) * ITEM_BYTES[dtype])
         self._storages.append(storage)
@@ -151,7 +132,8 @@ class PlanBuilder:
         if border is None:
             return whole
         view = whole.sliced((0, 0, *(before for before, _ in border.padding)), shape)
-        self._fill_border(whole, border)
+        fill = self.stored(int(border.fill)) if dtype == "act" else border.fill
+        self.call(border_spec(whole, border), "border", {"out": whole}, {"value": fill})
         return view
 
     def scratch_view(self, shape: tuple[int, ...], dtype: str, order: Sequence[int] | None = None) -> View:
@@ -179,10 +161,10 @@ class PlanBuilder:
         source = self.view(value)
         view = self.channels_last(source)
         have = self._bordered.get(value) if view is source else None
-        if any(map(any, border.padding)) and (have is None or not have.covers(border)):
+        if not border.is_empty and (have is None or not have.covers(border)):
             view = self._copied(view, channels_last_order(view.rank), border)
         starts = (0, 0, *(-before for before, _ in border.padding))
-        return view.sliced(starts, (*view.shape[:2], *_grown(view.shape[2:], border)))
+        return view.sliced(starts, (*view.shape[:2], *border.around(view.shape[2:])))
 
     def _copied(self, view: View, order: tuple[int, ...], border: Border | None) -> View:
         key = (view, (order, border))
@@ -196,14 +178,7 @@ class PlanBuilder:
 
     def copy(self, source: View, target: View, label: str) -> None:
         """Move elements from one view to another of the same shape."""
-        from ..tvm.lower.movement import copy_views
-
-        copy_views(self, source, target, label)
-
-    def _fill_border(self, whole: View, border: Border) -> None:
-        from ..tvm.lower.movement import fill_border
-
-        fill_border(self, whole, border)
+        self.call(copy_spec(self.isa, source, target), label, {"x": source, "out": target})
 
     def call(
         self,
@@ -263,7 +238,7 @@ class PlanBuilder:
 
     def request_border(self, value: Value, border: Border) -> None:
         """A reader of the value wants a border; the first fill wins, extents are joined."""
-        if not any(map(any, border.padding)) or isinstance(value.op, Constant) or value.producer is None:
+        if border.is_empty or isinstance(value.op, Constant) or value.producer is None:
             return
         have = self._borders.get(value)
         if have is None:
@@ -324,7 +299,3 @@ def dtype_of(type: TensorType) -> str:
 def channels_last_order(rank: int) -> tuple[int, ...]:
     """(0, 2, ..., rank - 1, 1): channels innermost."""
     return (0, *range(2, rank), 1)
-
-
-def _grown(spatial: Sequence[int], border: Border) -> tuple[int, ...]:
-    return tuple(n + sum(pair) for n, pair in zip(spatial, border.padding, strict=True))

@@ -19,7 +19,8 @@ from ....ir.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
 from ....ir.ops.pool import AvgPool
 from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from ....ir.types import DType, TensorType
-from ...plan.builder import Array, Border, Constants, PlanBuilder, channels_last_order
+from ...plan.builder import Array, Constants, PlanBuilder, channels_last_order
+from ...plan.moves import Border
 from ...plan.views import View
 from ..kernels.float_conv import FloatConvSpec, FloatMatmulSpec
 from ..kernels.float_reduce import FloatReduceSpec, ReduceOp

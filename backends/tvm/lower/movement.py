@@ -11,38 +11,10 @@ import numpy as np
 from ....ir.graph import Node
 from ....ir.ops.cast import Identity
 from ....ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
-from ...plan.builder import Border, PlanBuilder
-from ...plan.views import ITEM_BYTES, View
-from ..kernels.base import StridedView
-from ..kernels.border import BorderSpec
-from ..kernels.copy import CopySpec
+from ...plan.builder import PlanBuilder
+from ...plan.views import ITEM_BYTES
 from ..kernels.gather import GatherSpec
-from ..kernels.unary import UnarySpec
 from .registry import lowers
-
-
-def copy_views(site: PlanBuilder, source: View, target: View, label: str) -> None:
-    """Move elements between views of one shape; a stored activation that leaves for the user loses its flipped sign."""
-    if {source.dtype, target.dtype} == {"act", "int8"} and site.isa.act_offset:
-        flip = UnarySpec("flip", target.shape, source.strides, target.strides)
-        site.call(flip, label, {"x": source, "out": target})
-        return
-    spec = CopySpec(ITEM_BYTES[source.dtype], target.shape, source.strides, target.strides)
-    site.call(spec, label, {"x": source, "out": target})
-
-
-def fill_border(site: PlanBuilder, whole: View, border: Border) -> None:
-    """Fill the border of a channels-last buffer, given with its border, before its inside is written."""
-    pads = border.padding if len(border.padding) == 2 else ((0, 0), *border.padding)
-    image = whole.inserted(2) if whole.rank == 3 else whole
-    (top, bottom), (left, right) = pads
-    batch, channels, rows, columns = image.shape
-    view = StridedView(image.strides[0], image.strides[2], image.strides[3])
-    inner = (rows - top - bottom, columns - left - right)
-    kind: Literal["act", "float32"] = "act" if whole.dtype == "act" else "float32"
-    spec = BorderSpec(batch, *inner, channels, top, left, bottom, right, view, kind)
-    fill = site.stored(int(border.fill)) if whole.dtype == "act" else border.fill
-    site.call(spec, "border", {"out": whole}, {"value": fill})
 
 
 @lowers(Identity, view=True)

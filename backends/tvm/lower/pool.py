@@ -9,7 +9,8 @@ from ....ir.graph import Node
 from ....ir.ops.integer import QAvgPool, QReduceMean, multiplier, quant_of
 from ....ir.ops.pool import MaxPool
 from ....ir.types import DType
-from ...plan.builder import Border, Constants, PlanBuilder, channels_last_order
+from ...plan.builder import Constants, PlanBuilder, channels_last_order
+from ...plan.moves import Border
 from ...plan.views import View
 from ..kernels.pool import AvgPoolSpec, MaxPoolSpec, Window
 from ..kernels.reduce import ReduceMeanSpec

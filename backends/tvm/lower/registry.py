@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from ....ir.graph import Node
 from ....ir.op import Op
-from ...plan.builder import Border, PlanBuilder
+from ...plan.builder import PlanBuilder
+from ...plan.moves import Border
 
 Lower = Callable[[PlanBuilder, Node], None]
 Borders = Callable[[PlanBuilder, Node], Border | None]

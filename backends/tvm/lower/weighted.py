@@ -15,7 +15,8 @@ from ....ir.ops.constant import Constant
 from ....ir.ops.conv import ConvTranspose
 from ....ir.ops.integer import QConv, QConvTranspose, QLinear, QMatMul, QTable, multiplier, quant_of
 from ....ir.types import QuantParams
-from ...plan.builder import Border, PlanBuilder, channels_last_order
+from ...plan.builder import PlanBuilder, channels_last_order
+from ...plan.moves import Border
 from ...plan.views import View
 from ..kernels.base import StridedView
 from ..kernels.conv import ConvSpec
