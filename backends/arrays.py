@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -35,7 +35,7 @@ class ArrayReader:
 
 
 @contextlib.contextmanager
-def open_arrays(path: Path) -> Iterator[Mapping[str, ArrayReader]]:
+def open_arrays(path: Path) -> Generator[Mapping[str, ArrayReader]]:
     """The arrays of a file, by name; the only array of an .npy file is called ``arr_0``.
 
     Raises:

@@ -170,7 +170,7 @@ def convert(array: np.ndarray, dtype: DType) -> np.ndarray | None:
         with np.errstate(over="ignore"):
             return array.astype(dtype.numpy)
     if kinds[0] in "iu" and kinds[1] in "iu":
-        limits: Any = np.iinfo(dtype.numpy)
+        limits: Any = np.iinfo(dtype.numpy.name)
         if not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max):
             return array.astype(dtype.numpy)
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..ir.errors import UsageError
+from ..ir.graph import Graph
 from ..ir.target import Target
 from ..passes.base import Ranges
 from ..passes.observers import PipelineObserver
@@ -20,7 +21,7 @@ from .bundle.writer import check_destination
 from .cache import Cache, digest_compiler, digest_files, digest_json
 from .data import Source, open_data
 from .freeze import Freezer, Progress, Report
-from .models import Model
+from .models import Model, digest_graphs
 from .preprocess import Preprocess
 from .shapes import Shapes
 
@@ -65,17 +66,17 @@ class Job:
     name: str | None
     labels: tuple[str, ...] | None
 
-    def key(self) -> str | None:
-        """The digest that names the bundle in a cache; None when only compiling tells."""
-        model = self.model.digest()
-        if not _only_builtin(self.pipeline):
-            return None
-        if model is None or self.model.constants or (calibration := self._digest_calibration()) is None:
+    def key(self, model: str) -> str | None:
+        """The digest that names the bundle in a cache, given the model's.
+
+        None for calibration data in memory and for passes of others: their content is not known beforehand.
+        """
+        if not _only_builtin(self.pipeline) or (calibration := self._digest_calibration()) is None:
             return None
         return digest_json(
             {
                 "compiler": digest_compiler(),
-                "model": [model, Path(self.model.source).stem, self.name],
+                "model": [model, self.model.stem, self.name],
                 "target": [self.target.name, *(level.name for level in self.target.levels)],
                 "plans": [{name: list(shape) for name, shape in plan.items()} for plan in self.plans],
                 "pipeline": self.pipeline,
@@ -109,20 +110,25 @@ def run_job(
 ) -> CompileResult:
     """Compile, or copy from the cache."""
     check_destination(job.output, overwrite)
-    key = job.key() if cache else None
+    graphs: tuple[Graph, ...] = ()
+    model = job.model.digest()
+    if model is None:
+        graphs = job.model.trace_fixed(job.plans)
+        model = digest_graphs(graphs)
+    key = job.key(model) if cache else None
     if cache and key and (manifest := cache.fetch(key, job.output, overwrite=overwrite)):
         return CompileResult(job.output, manifest, cached=True)
     from .. import __version__
     from .compiler import compile_graphs
 
     pipeline = Pipeline.parse(job.pipeline)
-    graphs = job.model.trace_fixed(job.plans)
+    graphs = graphs or job.model.trace_fixed(job.plans)
     freezer = Freezer(pipeline, job.calibration, job.preprocess, job.limit, job.ranges, observers, report, progress)
     frozen = freezer.freeze(graphs)
     name = job.name or graphs[0].name
     made: dict[str, Json] = {
         "octavo": __version__,
-        "model": job.model.digest(),
+        "model": model,
         "pipeline": str(pipeline),
         "ranges": {key: [low, high] for key, (low, high) in sorted(freezer.ranges.items())},
     }

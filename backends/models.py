@@ -70,9 +70,14 @@ class Model:
             return (_require_fixed(graph),)
         return (_require_fixed(self.trace({name: s for name, s in single.items() if s is not None})),)
 
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending; empty for what is in memory."""
+        return Path(self.source).stem if isinstance(self.source, str | os.PathLike) else ""
+
     def digest(self) -> str | None:
         """SHA-256 of the model's files; None when only reading the model tells what it is."""
-        if not isinstance(self.source, str | os.PathLike):
+        if not isinstance(self.source, str | os.PathLike) or self.constants:
             return None
         path = Path(self.source)
         digest = hashlib.sha256(path.suffix.encode())
@@ -145,6 +150,13 @@ class Model:
                 where=error.where,
                 hint="a reshape with fixed numbers ties the network to one size: export it with a dynamic one",
             ) from error
+
+
+def digest_graphs(graphs: Sequence[Graph]) -> str:
+    """SHA-256 of graphs and their constants."""
+    from ..ir.text import print_graph
+
+    return hashlib.sha256("".join(map(print_graph, graphs)).encode()).hexdigest()
 
 
 def find_model(text: str) -> Model:

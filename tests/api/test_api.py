@@ -10,7 +10,7 @@ import pytest
 import torch
 from octavo.backends.compare import Difference, compare_values, freeze_and_keep, worst_first
 from octavo.backends.freeze import Freezer
-from octavo.backends.models import Model
+from octavo.backends.models import Model, digest_graphs
 from octavo.ir import Graph, load_graph, parse_graph, run_graph, save_graph
 from octavo.ir.errors import CalibrationError, InputError, ModelError, UsageError
 from octavo.ir.types import Dim
@@ -72,6 +72,17 @@ def test_an_open_batch_becomes_one_and_other_open_dimensions_are_named() -> None
     text = 'octavo.graph 1\ngraph @"g"(%x: f32[1x8x?w]) -> ("y": %y) {\n  %y: f32[1x8x?w] = relu(%x)\n}\n'
     with pytest.raises(ModelError, match=r"x is open(.|\n)*--shape x=1x8x\.\.\."):
         Model(parse_graph(text)).trace_fixed(())
+
+
+def test_what_has_no_file_is_known_by_its_graph() -> None:
+    graph = octavo.trace(Net(), EXAMPLE)
+    again = octavo.trace(Net(), EXAMPLE)
+    assert Model(Net(), EXAMPLE).digest() is None
+    assert digest_graphs([graph]) == digest_graphs([again])
+    other = Net()
+    with torch.no_grad():
+        other.conv.weight[0, 0, 0, 0] += 1.0
+    assert digest_graphs([octavo.trace(other, EXAMPLE)]) != digest_graphs([graph])
 
 
 def test_optimize_leaves_the_graph_alone_and_reports() -> None:
