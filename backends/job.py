@@ -110,6 +110,7 @@ def run_job(
 ) -> CompileResult:
     """Compile, or copy from the cache."""
     check_destination(job.output, overwrite)
+    progress("read the model", 0, None)
     graphs: tuple[Graph, ...] = ()
     model = job.model.digest()
     if model is None:

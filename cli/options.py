@@ -33,8 +33,8 @@ PreprocessOption: TypeAlias = Annotated[
     typer.Option(
         "--preprocess",
         metavar="STEPS",
-        help="How images become inputs: imagenet, or resize=256,crop=224,mean=0.485/0.456/0.406,std=...,"
-        "interpolation=bicubic,scale=255,layout=NCHW,color=rgb.",
+        help="How images become inputs: imagenet, or options such as resize=256,crop=224,mean=0.5,std=0.5; "
+        "also interpolation, scale, layout, color.",
     ),
 ]
 RangesOption: TypeAlias = Annotated[

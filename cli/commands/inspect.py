@@ -135,10 +135,11 @@ def _show_bundle(folder: Path, every: bool, json: bool) -> None:
         rows += [(f"output{label}", f"{t.name} {t.dtype}{list(t.shape)}{_grid(t)}") for t in plan.outputs]
     rows += [
         ("answers", manifest.exactness),
-        ("preprocess", _preprocessing(manifest)),
+        *([("preprocess", _preprocessing(manifest))] if manifest.preprocessing is not None else []),
         ("files", ", ".join(f"{name} {format_bytes(f.bytes)}" for name, f in manifest.files.items())),
         ("symbols", f"{manifest.prefix}_*"),
-        ("made by", f"octavo {manifest.made.get('octavo', '?')}: {manifest.made.get('pipeline', '?')}"),
+        ("made by", f"octavo {manifest.made.get('octavo', '?')}"),
+        ("passes", str(manifest.made.get("pipeline", "?")).replace(",", ", ")),
     ]
     print_table(("", ""), rows)
     _print_bundle_decisions(manifest, every)
