@@ -18,6 +18,9 @@ from ...types import Dim, DType, TensorType
 from .errors import Refusal, Unknown
 from .operand import Operand, ShapeConstant, StoredConstant
 
+MAX_CONSTANT = 2**29
+"""Elements of the largest constant that folding may make."""
+
 
 class Builder:
     """Emits ops into ``graph``. An op whose operands are all constant is evaluated instead, by its own meaning."""
@@ -68,7 +71,8 @@ class Builder:
     def _fold(self, op: Op, arrays: Sequence[np.ndarray], origin: str) -> tuple[Operand, ...]:
         types = [TensorType(DType.from_numpy(a.dtype), a.shape) for a in arrays]
         try:
-            op.infer(*types)
+            for type in op.infer(*types):
+                limit_size(type.size, op.name)
             with torch.no_grad():
                 results = run_op(op, types, [to_torch(a) for a in arrays])
         except ModelError as error:
@@ -94,6 +98,12 @@ class Builder:
         having = [v for v in shaped if any(str(d) in dims for d in v.type.shape)] or shaped
         examples = [f"--shape {v.name}={'x'.join(_example(d) for d in v.type.shape)}" for v in having]
         return "fix the shape of the input: " + " ".join(examples) + " (or shapes= in Python)"
+
+
+def limit_size(count: int, what: str) -> None:
+    """Refuse a constant that no memory would hold: a damaged shape, more likely than a meant one."""
+    if count > MAX_CONSTANT:
+        raise ModelError(f"{what} makes a constant of {count} elements", expected=f"at most {MAX_CONSTANT}")
 
 
 def _example(dim: int | Dim) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from ...constants import Tensor
+from ...errors import ModelError
 from .context import Context
 from .errors import Refusal
 from .operand import Operand
@@ -17,7 +18,9 @@ from .registry import translate
 @translate("Constant")
 def constant(c: Context) -> Operand:
     """Any of the ways to spell a constant."""
-    name, value = next(iter(c.attributes.items()))
+    if len(c.attributes) != 1:
+        raise ModelError(f"a constant with the attributes {sorted(c.attributes)}", where=c.origin, expected="one value")
+    ((name, value),) = c.attributes.items()
     kinds: dict[str, Any] = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
                              "value_ints": np.int64}  # fmt: skip
     if isinstance(value, gs.Constant):

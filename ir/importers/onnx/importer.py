@@ -38,6 +38,10 @@ _MAX_DEPTH = 32
 families.load()
 
 
+class _Blocked:
+    """Stands for an operand whose node could not be translated."""
+
+
 @dataclass
 class Scope:
     """The names, opsets and attributes that nodes of one graph or function see."""
@@ -87,33 +91,17 @@ class Importer:
             self.builder.name_constant(result, scope.prefix + name)
 
     def _translate_node(self, node: gs.Node, scope: Scope) -> Sequence[Operand | None]:
+        """What the node makes; None in every place when it cannot be translated, which is noted."""
         origin, domain = _origin(node, scope), _domain(node)
-        poisoned = (None,) * len(node.outputs)
         version = scope.opsets.get(domain)
         label = _label(node, domain, version)
-        operands: list[Operand | None] = []
-        blocked = False
-        for tensor in node.inputs:
-            operand, known = self._operand(tensor, scope, origin)
-            blocked |= not known
-            operands.append(operand)
-        context = Context(
-            self.builder,
-            node.op,
-            version or 1,
-            origin,
-            _attributes(node, scope),
-            operands,
-            [t.name for t in node.outputs],
-            expand=lambda c, function: self._expand(c, function, scope),
-            define=lambda c: self._expand(c, functions.body_of(c, domain, version), scope),
-            inline=lambda subgraph: self._inline(subgraph, scope),
-        )
         try:
-            if blocked:
+            operands = [self._operand(tensor, scope, origin) for tensor in node.inputs]
+            if _Blocked in operands:
                 self._probe(node, domain, version)
-                return poisoned
-            return self._dispatch(context, node, domain, version)
+            else:
+                context = self._context(node, scope, [o for o in operands if o is not _Blocked])
+                return self._dispatch(context, node, domain, version)
         except Refusal as refusal:
             self._unsupported.setdefault((label, str(refusal)), []).append(origin)
         except Unknown as unknown:
@@ -123,11 +111,25 @@ class Importer:
             error.where = error.where or origin
             raise
         except MALFORMED as error:
-            detail = str(error).strip().splitlines()
-            raise ModelError(
-                f"{label} is malformed: {detail[0] if detail else type(error).__name__}", where=origin
-            ) from error
-        return poisoned
+            detail = [*str(error).strip().splitlines(), type(error).__name__][0]
+            raise ModelError(f"{label} is malformed: {detail}", where=origin) from error
+        return (None,) * len(node.outputs)
+
+    def _context(self, node: gs.Node, scope: Scope, operands: Sequence[Operand | None]) -> Context:
+        domain = _domain(node)
+        version = scope.opsets.get(domain)
+        return Context(
+            self.builder,
+            node.op,
+            version or 1,
+            _origin(node, scope),
+            _attributes(node, scope),
+            operands,
+            [t.name for t in node.outputs],
+            expand=lambda c, function: self._expand(c, function, scope),
+            define=lambda c: self._expand(c, functions.body_of(c, domain, version), scope),
+            inline=lambda subgraph: self._inline(subgraph, scope),
+        )
 
     def _probe(self, node: gs.Node, domain: str, version: int | None) -> None:
         """A node behind an untranslatable one: say when it is unsupported as well."""
@@ -156,14 +158,14 @@ class Importer:
             return result if isinstance(result, tuple) else (result,)
         return context.by_definition()
 
-    def _operand(self, tensor: Edge, scope: Scope, origin: str) -> tuple[Operand | None, bool]:
-        """The operand a node reads (None when left out), and whether it could be translated."""
+    def _operand(self, tensor: Edge, scope: Scope, origin: str) -> Operand | type[_Blocked] | None:
+        """The operand a node reads: None when it is left out, _Blocked when it could not be translated."""
         if not tensor.name or tensor.name in scope.absent:
-            return None, True
+            return None
         if tensor.name not in scope.values:
             raise ModelError(f"{tensor.name} is read, but nothing makes it", where=origin)
         operand = scope.values[tensor.name]
-        return operand, operand is not None
+        return _Blocked if operand is None else operand
 
     # Functions and subgraphs
 
@@ -195,7 +197,7 @@ class Importer:
             if isinstance(tensor, gs.Constant) and tensor.name not in scope.values:
                 scope.values[tensor.name] = self._constant(tensor)
 
-    def _constant(self, tensor: gs.Constant) -> Tensor | None:
+    def _constant(self, tensor: Edge) -> Tensor | None:
         try:
             constant = Tensor.of(np.asarray(tensor.values))
         except ModelError as error:

@@ -11,6 +11,7 @@ from ...ops.logic import And, GreaterEqual, Less, Mod
 from ...ops.shape import Gather, Slice
 from ...types import DType, normalize_axis
 from .attributes import element_type
+from .builder import limit_size
 from .context import Context
 from .moves import reshape
 from .operand import Operand
@@ -94,6 +95,7 @@ def range_node(c: Context) -> Operand:
     start, limit, delta = (c.constant(i) for i in range(3))
     if not delta.reshape(-1)[0]:
         raise ModelError("a range of step 0", where=c.origin)
+    limit_size(abs(int((limit.item() - start.item()) / delta.item())), c.op_type)
     return c.const(np.arange(start.item(), limit.item(), delta.item()).astype(start.dtype))
 
 
@@ -122,4 +124,5 @@ def eye_like(c: Context) -> Operand:
     rows, columns = c.static_shape(0)
     code = c.attr("dtype")
     dtype = c.type(0).dtype if code is None else element_type(int(code), c.origin)
+    limit_size(rows * columns, c.op_type)
     return c.const(np.eye(rows, columns, c.integer("k", 0)).astype(dtype.numpy))

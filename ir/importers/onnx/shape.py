@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import ModelError
 from ...ops.shape import Concat, Pad, Slice
 from ...types import Dim, broadcast_shapes, normalize_axis
+from .builder import limit_size
 from .context import Context
 from .moves import expand, reshape, slice_axis, transpose
 from .operand import Operand, ShapeConstant
@@ -135,6 +136,7 @@ def constant_of_shape(c: Context) -> Operand:
     dims = c.dims(0)
     if any(isinstance(d, Dim) for d in dims):
         return expand(c, c.const(fill.reshape(())), dims)
+    limit_size(math.prod(c.fixed(dims)), c.op_type)
     return c.const(np.full(c.fixed(dims), fill.reshape(-1)[0], fill.dtype))
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from importers.onnx.models import Array, reference, run
-from zoo.registry import ZooModel, zoo_model
-
 from octavo.ir.importers.onnx import import_onnx
+from zoo.registry import ZooModel, zoo_model
 
 
 class Feeder:
