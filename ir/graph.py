@@ -6,6 +6,7 @@ Use lists cannot drift: a link changes through :meth:`Node.set_input`, :meth:`Gr
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -264,10 +265,9 @@ class Graph:
         return bind_dims((old, new) for old, new in pairs if len(old) == len(new))
 
     def constants(self) -> dict[str, Tensor]:
-        """Every constant by digest."""
-        from .ops.constant import Constant
-
-        return {n.op.data.digest: n.op.data for n in self.nodes if isinstance(n.op, Constant)}
+        """Every constant by digest: of constant nodes, and in the attributes of others (tables)."""
+        attributes = (getattr(n.op, field.name) for n in self.nodes for field in dataclasses.fields(n.op))
+        return {tensor.digest: tensor for tensor in attributes if isinstance(tensor, Tensor)}
 
     def find(self, predicate: Callable[[Node], bool]) -> Iterable[Node]:
         return (node for node in self.nodes if predicate(node))
