@@ -52,6 +52,12 @@ def native_levels() -> list[str]:
     return [name for name, flag in needs.items() if flag in flags]
 
 
+def missing_for(level: str) -> str | None:
+    """What this machine lacks for an x86 level, or None; AMX is emulated on top of AVX-512."""
+    needed = "avx512vnni" if level == "amx" else level
+    return None if needed in native_levels() else f"this machine has no {needed}"
+
+
 def _from_python(built: Built, sample: Sample, expected: Mapping[str, Array]) -> list[str]:
     with octavo.load(built.folder, level=built.levels[0], threads=2) as bundle:
         return differences(expected, bundle.run(sample.feeds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +11,16 @@ import pytest
 from e2e.bundles import Array
 from octavo.backends.bundle.program import PlanProgram
 from octavo.backends.plan import builder, memory
-from octavo.backends.plan.builder import Border, PlanBuilder
+from octavo.backends.plan.builder import PlanBuilder
+from octavo.backends.plan.moves import Border
 from octavo.backends.plan.views import Storage, View
 from octavo.backends.tvm.isa import Isa
 from octavo.backends.tvm.kernels.base import KernelSpec
+from octavo.backends.tvm.kernels.border import BorderSpec
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.depthwise import DepthwiseSpec
 from octavo.backends.tvm.kernels.elementwise import BinarySpec
 from octavo.backends.tvm.kernels.matmul import MatmulSpec
-from octavo.backends.tvm.lower import movement
 
 Patch = pytest.MonkeyPatch
 Fault = Callable[[Patch], None]
@@ -138,23 +139,37 @@ def last_weights_missing(patch: Patch) -> None:
     _given(patch, DepthwiseSpec, "weight", change)
 
 
+Call = tuple[KernelSpec, Any, Any]
+
+
+def _called(patch: Patch, change: Callable[[KernelSpec, str, Any, Any], Call | None]) -> None:
+    """Change (spec, views, constants) of every kernel call, or leave the call out."""
+    original = PlanBuilder.call
+
+    def call(self: PlanBuilder, spec: KernelSpec, label: str, views: Any, constants: Any = None) -> None:
+        changed = change(spec, label, views, constants)
+        if changed is not None:
+            original(self, changed[0], label, *changed[1:])
+
+    patch.setattr(PlanBuilder, "call", call)
+
+
 # Kernels -----------------------------------------------------------------------------------------------------------
 
 
 @fault
 def channel_tail_dropped(patch: Patch) -> None:
     """Kernels of several channels leave out the last one."""
-    original = PlanBuilder.call
 
-    def call(self: PlanBuilder, spec: KernelSpec, label: str, views: Any, constants: Any = None) -> None:
+    def change(spec: KernelSpec, label: str, views: Any, constants: Any) -> Call:
         if isinstance(spec, ConvSpec) and spec.groups == 1 and spec.out_channels > 2:
             channels = spec.out_channels - 1
             cut = ("weight", "bias", "multiplier")
             constants = {name: array[:channels] if name in cut else array for name, array in constants.items()}
             spec = replace(spec, out_channels=channels)
-        original(self, spec, label, views, constants)
+        return spec, views, constants
 
-    patch.setattr(PlanBuilder, "call", call)
+    _called(patch, change)
 
 
 @fault
@@ -188,31 +203,35 @@ def _shift(patch: Patch, distance: Callable[[View], int]) -> None:
 
 @fault
 def border_filled_with_another_value(patch: Patch) -> None:
-    original = movement.fill_border
+    def change(spec: KernelSpec, label: str, views: Any, constants: Any) -> Call:
+        if isinstance(spec, BorderSpec):
+            constants = {"value": constants["value"] + 1}
+        return spec, views, constants
 
-    def fill(site: PlanBuilder, whole: View, border: Border) -> None:
-        original(site, whole, replace(border, fill=border.fill + 1))
-
-    patch.setattr(movement, "fill_border", fill)
+    _called(patch, change)
 
 
 @fault
 def border_not_filled(patch: Patch) -> None:
-    patch.setattr(movement, "fill_border", lambda site, whole, border: None)
+    _called(patch, lambda spec, label, *rest: None if label == "border" else (spec, *rest))
 
 
 @fault
 def border_too_narrow(patch: Patch) -> None:
-    """The last column is left as it was."""
-    original = movement.fill_border
+    """The first column behind the image is left as it was."""
 
-    def fill(site: PlanBuilder, whole: View, border: Border) -> None:
-        *head, (left, right) = border.padding
-        narrower = (*whole.shape[:-1], whole.shape[-1] - 1)
-        part = replace(whole, shape=narrower)
-        original(site, part, replace(border, padding=(*head, (left, right - 1))))
+    def change(spec: KernelSpec, label: str, views: Any, constants: Any) -> Call:
+        if isinstance(spec, BorderSpec) and spec.right:
+            spec = replace(spec, width=spec.width + 1, right=spec.right - 1)
+        return spec, views, constants
 
-    patch.setattr(movement, "fill_border", fill)
+    _called(patch, change)
+
+
+@fault
+def copies_skipped(patch: Patch) -> None:
+    """Operands that must be brought into order are left as they lie."""
+    _called(patch, lambda spec, label, *rest: None if label == "copy" else (spec, *rest))
 
 
 @fault
@@ -246,18 +265,6 @@ def buffers_lie_one_byte_too_near(patch: Patch) -> None:
 
 
 @fault
-def copies_skipped(patch: Patch) -> None:
-    """Operands that must be brought into order are left as they lie."""
-    original = movement.copy_views
-
-    def copy(site: PlanBuilder, source: View, target: View, label: str) -> None:
-        if label != "copy":
-            original(site, source, target, label)
-
-    patch.setattr(movement, "copy_views", copy)
-
-
-@fault
 def parts_of_a_concat_meet_too_early(patch: Patch) -> None:
     original = PlanBuilder.place
 
@@ -270,13 +277,11 @@ def parts_of_a_concat_meet_too_early(patch: Patch) -> None:
 @fault
 def residual_of_another_layer(patch: Patch) -> None:
     """A kernel that adds a residual reads its own input instead."""
-    original = PlanBuilder.call
 
-    def call(self: PlanBuilder, spec: KernelSpec, label: str, views: Mapping[str, View], constants: Any = None) -> None:
-        swapped = {**views, "residual": views["x"]} if "residual" in views else views
-        original(self, spec, label, swapped, constants)
+    def change(spec: KernelSpec, label: str, views: Any, constants: Any) -> Call:
+        return spec, {**views, "residual": views["x"]} if "residual" in views else views, constants
 
-    patch.setattr(PlanBuilder, "call", call)
+    _called(patch, change)
 
 
 @fault

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from e2e.bundles import ARM_LEVELS, X86_LEVELS
-from e2e.checking import check_samples, native_levels
+from e2e.checking import check_samples, missing_for
 from e2e.samples import BATCH, CI_BATCHES, NIGHTLY_BATCHES, batch_levels, count, entropies, frozen, is_exact, samples
-from octavo.backends.bundle.link import host_architecture
 
 LEAST_EXACT = 0.95
 """The share of random graphs that must be integer throughout; the others hold a float island."""
@@ -22,17 +21,11 @@ BATCHES = [
 ]
 
 
-def _require(level: str) -> None:
-    """Skip an x86 level that this machine lacks; AMX is emulated on top of AVX-512."""
-    needed = "avx512vnni" if level == "amx" else level
-    if host_architecture() != "x86_64" or needed not in native_levels():
-        pytest.skip(f"this machine has no {needed}")
-
-
 @pytest.mark.parametrize("batch", BATCHES)
 def test_x86_level_answers_as_the_interpreter(batch: int, tmp_path: Path) -> None:
     level = batch_levels(batch)[0]
-    _require(level)
+    if reason := missing_for(level):
+        pytest.skip(reason)
     assert check_samples(list(samples(batch)), level, tmp_path) == []
 
 
