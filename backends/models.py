@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.errors import ModelError, OctavoError
+from ..ir.errors import ModelError, OctavoError, UsageError
 from ..ir.graph import Graph
 from ..ir.types import Dim, TensorType
 from .shapes import Shapes, format_shapes
@@ -159,8 +161,41 @@ def digest_graphs(graphs: Sequence[Graph]) -> str:
     return hashlib.sha256("".join(map(print_graph, graphs)).encode()).hexdigest()
 
 
-def find_model(text: str) -> Model:
-    """The model that ``text`` names on the command line.
+def parse_constant(text: str) -> tuple[str, np.ndarray]:
+    """Name and value from ``NAME=VALUE``: JSON (i64, f32 or bool), or the path of an .npy file.
+
+    Raises:
+        UsageError: it is spelled otherwise, or the file cannot be read.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"{text!r} is not a constant", expected="NAME=16000, NAME=[1,2] or NAME=FILE.npy")
+    try:
+        if value.endswith(".npy"):
+            return name, np.load(value, allow_pickle=False)
+        array = np.asarray(json.loads(value))
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"the constant {name} cannot be read: {reason}", where=text) from error
+    if array.dtype.kind not in "ifb":
+        raise UsageError(f"the constant {name} is no number", where=text, expected="numbers of one shape")
+    return name, array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def find_model(
+    text: str, *, constants: Mapping[str, np.ndarray] | None = None, allow_non_finite: bool = False
+) -> Model:
+    """The model that ``text`` names on the command line; the other arguments are those of :class:`Model`.
+
+    Raises:
+        ModelError: no such file, an unknown kind of file, or a factory that cannot be imported or called.
+    """
+    found = _find_source(text)
+    return dataclasses.replace(found, constants=dict(constants or {}), allow_non_finite=allow_non_finite)
+
+
+def _find_source(text: str) -> Model:
+    """The model without options.
 
     Raises:
         ModelError: no such file, an unknown kind of file, or a factory that cannot be imported or called.

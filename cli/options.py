@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ModelText: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODEL", help="An .onnx, .pt2 or .octavo file, or package.module:factory.")
@@ -44,6 +47,12 @@ ActRangeTexts: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--act-range", metavar="NAME=MIN:MAX", help="The range of one activation; repeatable."),
 ]
+ConstantTexts: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constant", metavar="NAME=VALUE", help="The value of an ONNX input: 16000, [1,2] or FILE.npy; repeatable."
+    ),
+]
 NonFiniteFlag: TypeAlias = Annotated[
     bool, typer.Option("--allow-non-finite", help="Accept NaN and infinite ONNX weights.")
 ]
@@ -60,6 +69,13 @@ def load_files(paths: list[Path] | None) -> None:
 
         for path in paths:
             load_passes(path)
+
+
+def read_constants(texts: list[str] | None) -> dict[str, np.ndarray]:
+    """The constants given one by one."""
+    from ..backends.models import parse_constant
+
+    return dict(map(parse_constant, texts or ()))
 
 
 def read_act_ranges(texts: list[str] | None) -> dict[str, tuple[float, float]]:

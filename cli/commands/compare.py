@@ -12,7 +12,17 @@ import typer
 
 from ...ir.errors import UsageError
 from ..console import print_json, print_table, print_text, progress_bar
-from ..options import JsonFlag, LimitOption, LoadOption, ModelText, NonFiniteFlag, PreprocessOption, load_files
+from ..options import (
+    ConstantTexts,
+    JsonFlag,
+    LimitOption,
+    LoadOption,
+    ModelText,
+    NonFiniteFlag,
+    PreprocessOption,
+    load_files,
+    read_constants,
+)
 
 if TYPE_CHECKING:
     from ...backends.compare import Difference, Run, ValueDifference
@@ -43,6 +53,7 @@ def command(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of the bundle.")] = None,
     load: LoadOption = None,
+    constant: ConstantTexts = None,
     allow_non_finite: NonFiniteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -51,7 +62,7 @@ def command(
     from ...backends.models import find_model
 
     load_files(load)
-    found = dataclasses.replace(find_model(model), allow_non_finite=allow_non_finite)
+    found = find_model(model, constants=read_constants(constant), allow_non_finite=allow_non_finite)
     pair = _pair_bundle(found, Path(other), threads) if Path(other).is_dir() else _pair_models(found, other)
     batches = pair.open(data, preprocess, limit)
     total = len(batches) if isinstance(batches, Sized) else None

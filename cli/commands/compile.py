@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from ..console import format_bytes, ignore, print_error, print_json, print_text,
 from ..options import (
     ActRangeTexts,
     CalibOption,
+    ConstantTexts,
     JsonFlag,
     LimitOption,
     LoadOption,
@@ -26,9 +27,12 @@ from ..options import (
     VerboseFlag,
     load_files,
     read_act_ranges,
+    read_constants,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ...backends.cache import Cache
     from ...backends.job import CompileResult, Job
 
@@ -71,6 +75,7 @@ def command(
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
     load: LoadOption = None,
+    constant: ConstantTexts = None,
     allow_non_finite: NonFiniteFlag = False,
     verbose: VerboseFlag = False,
     json: JsonFlag = False,
@@ -106,6 +111,7 @@ def command(
         cache=None if no_cache else Cache(cache or default_folder()),
         overwrite=overwrite,
         jobs=jobs or len(os.sched_getaffinity(0)),
+        constants=read_constants(constant),
         allow_non_finite=allow_non_finite,
         verbose=verbose,
         json=json,
@@ -126,6 +132,7 @@ class _Run:
     cache: Cache | None
     overwrite: bool
     jobs: int
+    constants: Mapping[str, np.ndarray]
     allow_non_finite: bool
     verbose: bool
     json: bool
@@ -159,7 +166,7 @@ class _Run:
         from ...backends.models import find_model
 
         start = time.perf_counter()
-        model = dataclasses.replace(find_model(text), allow_non_finite=self.allow_non_finite)
+        model = find_model(text, constants=self.constants, allow_non_finite=self.allow_non_finite)
         job = dataclasses.replace(self.job, model=model, output=output)
         report = remark if self.verbose else ignore
         with progress_bar() as progress:

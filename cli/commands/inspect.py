@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..console import format_bytes, format_count, print_json, print_table, print_text
-from ..options import JsonFlag, NonFiniteFlag, ShapeTexts
+from ..options import ConstantTexts, JsonFlag, NonFiniteFlag, ShapeTexts, read_constants
 
 if TYPE_CHECKING:
     from ...backends.bundle.manifest import Manifest
@@ -26,6 +26,7 @@ def command(
     shape: ShapeTexts = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="Every node, not the float ones alone.")] = False,
     text: Annotated[bool, typer.Option("--text", help="Print the graph instead.")] = False,
+    constant: ConstantTexts = None,
     allow_non_finite: NonFiniteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -36,7 +37,7 @@ def command(
     from ...backends.models import find_model
     from ...backends.shapes import parse_shapes
 
-    found = dataclasses.replace(find_model(model), allow_non_finite=allow_non_finite)
+    found = find_model(model, constants=read_constants(constant), allow_non_finite=allow_non_finite)
     graph = _trace(found, parse_shapes(shape or ())[:1])
     if text:
         print(graph, end="")

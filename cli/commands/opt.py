@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..console import print_json, progress_bar, remark
 from ..options import (
     ActRangeTexts,
     CalibOption,
+    ConstantTexts,
     JsonFlag,
     LimitOption,
     LoadOption,
@@ -24,6 +24,7 @@ from ..options import (
     ShapeTexts,
     load_files,
     read_act_ranges,
+    read_constants,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def command(
     ] = None,
     shape: ShapeTexts = None,
     load: LoadOption = None,
+    constant: ConstantTexts = None,
     allow_non_finite: NonFiniteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -81,7 +83,7 @@ def command(
     passes = Pipeline.parse(pipeline)
     _check_names(pipeline, passes, print_after or [])
     shapes = parse_shapes(shape or ())
-    found = dataclasses.replace(find_model(model), allow_non_finite=allow_non_finite)
+    found = find_model(model, constants=read_constants(constant), allow_non_finite=allow_non_finite)
     graph = found.trace(shapes[0] if shapes else None)
     fixed = {**read_ranges(ranges), **read_act_ranges(act_range)}
     timer, keeper = Time(), RangeKeeper()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from octavo.ir import load_graph, parse_graph, run_graph
 from octavo.ir.text import print_graph
@@ -97,3 +98,35 @@ def test_a_saved_graph_is_a_model(octavo: Octavo, work: Path, tmp_path: Path) ->
     fixed = octavo("opt", output, "-p", "simplify", "--shape", "image=2x3x16x16")
     assert "f32[2x5]" in fixed.out
     assert print_graph(load_graph(output)) == octavo("opt", output, "-p", "").out
+
+
+def write_reshape(path: Path) -> None:
+    """``y = reshape(x, shape)``, where the shape is an input."""
+    float_type, int_type = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    inputs = [("x", float_type, [2, 6]), ("shape", int_type, [2])]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Reshape", ["x", "shape"], ["y"], "reshape")],
+        "reshape",
+        [onnx.helper.make_tensor_value_info(*value) for value in inputs],
+        [onnx.helper.make_tensor_value_info("y", float_type, ["a", "b"])],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def test_inputs_may_be_constants(octavo: Octavo, tmp_path: Path) -> None:
+    model = tmp_path / "reshape.onnx"
+    write_reshape(model)
+    needed = octavo("inspect", model)
+    assert needed.code == 3
+    assert "--constant shape=VALUE" in needed.err
+    np.save(tmp_path / "shape.npy", np.array([4, 3]))
+    for value in ("[4,3]", tmp_path / "shape.npy"):
+        found = octavo("inspect", model, "--constant", f"shape={value}", "--json").json
+        assert found["outputs"] == [{"name": "y", "type": "f32[4x3]"}]
+
+
+@pytest.mark.parametrize("text", ["shape", "=3", "shape=", "shape=a", 'shape="a"', "shape=[1,[2]]", "shape=gone.npy"])
+def test_what_is_no_constant(octavo: Octavo, work: Path, text: str) -> None:
+    result = octavo("inspect", work / "tiny.onnx", "--constant", text)
+    assert result.code == 2
+    assert "constant" in result.err

@@ -13,7 +13,7 @@ class NeedsConstantError(ModelError):
         super().__init__(
             f"the value of input(s) {', '.join(inputs)} must be known at compile time",
             where="; ".join(places),
-            hint=f"bind them as constants: import_onnx(..., constants={{{inputs[0]!r}: array}})",
+            hint=f"give the value: --constant {inputs[0]}=VALUE, or constants={{{inputs[0]!r}: array}} in Python",
         )
 
 
