@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from typing import Literal
 
 import numpy as np
 
@@ -17,14 +18,17 @@ from ....ir.ops.conv import Conv, ConvTranspose
 from ....ir.ops.matmul import Linear, MatMul
 from ....ir.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
 from ....ir.ops.pool import AvgPool
-from ....ir.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
+from ....ir.ops.reduce import ArgMax, ArgMin, ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from ....ir.types import DType, TensorType
 from ...plan.builder import Array, Constants, PlanBuilder, channels_last_order
 from ...plan.moves import Border
 from ...plan.views import View
+from ..kernels.argmax import ArgMaxSpec
 from ..kernels.float_conv import FloatConvSpec, FloatMatmulSpec
 from ..kernels.float_reduce import FloatReduceSpec, ReduceOp
+from ..kernels.pool import FloatAvgPoolSpec
 from .chains import Chain, Term, run_chain
+from .pool import window_of
 from .registry import lowers
 from .weighted import batched, image_axes, strided_view, transposed_axes, transposed_conv, two_axes
 
@@ -285,31 +289,33 @@ def _per_channel(site: PlanBuilder, values: Array, rank: int) -> View:
 
 @lowers(AvgPool, border=float_conv_border)
 def lower_avg_pool(site: PlanBuilder, node: Node) -> None:
-    """A depthwise convolution with ones, then one factor for each place."""
+    """The sum of each window over the count for its place."""
     op = node.op
     assert isinstance(op, AvgPool)
-    if not _is_float(site, node) or len(op.kernel) > 2:
+    out = site.allocate(node.output, channels_last_order(node.output.type.rank))
+    if not _is_float(site, node):
+        return
+    if len(op.kernel) > 2:
         site.refuse(node, f"no kernel for {len(op.kernel)}-d windows")
         return
     source = site.padded(node.inputs[0], Border(op.padding, 0.0))
-    out = site.allocate(node.output, channels_last_order(source.rank))
-    sums = site.scratch_view(out.shape, "float32", channels_last_order(source.rank))
-    batch, channels, height, width = image_axes(out).shape
-    kernel, stride, dilation = (two_axes(part) for part in (op.kernel, op.stride, op.dilation))
-    spec = FloatConvSpec(
-        batch,
-        height,
-        width,
-        1,
-        1,
-        strided_view(image_axes(source)),
-        strided_view(image_axes(sums)),
-        *kernel,
-        *stride,
-        *dilation,
-        groups=channels,
-    )
-    site.call(spec, node.where, {"x": source, "out": sums}, {"weight": np.ones((channels, 1, *kernel), np.float32)})
-    counts = op.counts(node.inputs[0].type.static_shape[2:]).numpy().astype(np.float32)[None, None]
-    divisor = site.constant(counts, TensorType(DType.F32, counts.shape))
-    run_chain(site, node.where, [sums, divisor], out, lambda c, a, n: c("div", a, n))
+    window = window_of(out, op.kernel, op.stride, op.dilation)
+    spec = FloatAvgPoolSpec(window, strided_view(image_axes(source)), strided_view(image_axes(out)))
+    counts = op.counts(node.inputs[0].type.static_shape[2:]).numpy()
+    site.call(spec, node.where, {"x": source, "out": out}, {"counts": counts})
+
+
+@lowers(ArgMax, ArgMin)
+def lower_arg(site: PlanBuilder, node: Node) -> None:
+    """The first or last place of an extreme element."""
+    op, x = node.op, site.view(node.inputs[0])
+    assert isinstance(op, ArgMax | ArgMin)
+    out = site.allocate(node.output)
+    if x.dtype not in ("float32", "int32", "int64"):
+        site.refuse(node, f"no kernel for elements of {x.dtype}")
+        return
+    dtype: Literal["float32", "int32", "int64"] = x.dtype  # type: ignore[assignment]
+    axis = op.axis % x.rank
+    strides = tuple(s for a, s in enumerate(out.strides) if a != axis) if op.keep else out.strides
+    spec = ArgMaxSpec(x.shape, axis, dtype, isinstance(op, ArgMin), op.last, x.strides, strides)
+    site.call(spec, node.where, {"x": x, "out": out})

@@ -44,7 +44,7 @@ def lower_max_pool(site: PlanBuilder, node: Node) -> None:
     assert border is not None
     source = site.padded(node.inputs[0], border)
     out = site.allocate(node.output, channels_last_order(source.rank))
-    window = _window(out, op.kernel, op.stride, op.dilation)
+    window = window_of(out, op.kernel, op.stride, op.dilation)
     image, result = strided_view(image_axes(source)), strided_view(image_axes(out))
     spec = MaxPoolSpec(window, image, result, "act" if quantized else "float32")
     site.call(spec, node.where, {"x": source, "out": out})
@@ -66,12 +66,13 @@ def lower_avg_pool(site: PlanBuilder, node: Node) -> None:
     if op.out is not None:
         constants = {**constants, **rounding_constants(site, op.out)}
     image, result = strided_view(image_axes(source)), strided_view(image_axes(out))
-    window = _window(out, op.pool, op.stride, (1,) * len(op.pool))
+    window = window_of(out, op.pool, op.stride, (1,) * len(op.pool))
     spec = AvgPoolSpec(window, image, result, "byte" if op.out else "f32")
     site.call(spec, node.where, {"x": source, "out": out}, constants)
 
 
-def _window(out: View, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Window:
+def window_of(out: View, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Window:
+    """Where the windows of a channels-last result lie."""
     batch, channels, height, width = image_axes(out).shape
     return Window(batch, height, width, channels, *two_axes(kernel), *two_axes(stride), *two_axes(dilation))
 

@@ -1,4 +1,4 @@
-"""resize to nearest elements, and qresize."""
+"""resize and qresize."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ....ir.ops.integer import QResize, multiplier, quant_of
 from ....ir.ops.resize import Resize
 from ...plan.builder import Array, PlanBuilder, channels_last_order
 from ...plan.views import ITEM_BYTES
-from ..kernels.resize import BilinearSpec, NearestSpec
+from ..kernels.resize import BilinearSpec, FloatLinearSpec, NearestSpec
 from .registry import lowers
 from .weighted import image_axes, rounding_constants, strided_view
 
@@ -19,23 +19,29 @@ SPATIAL_RANKS = (3, 4)
 
 @lowers(Resize)
 def lower_resize(site: PlanBuilder, node: Node) -> None:
-    """Nearest elements of any type, rows and columns by tables."""
+    """Nearest elements of any type, linear mixtures of floats; rows and columns by tables."""
     op = node.op
     assert isinstance(op, Resize)
     x = site.view(node.inputs[0])
-    if op.mode != "nearest" or x.rank not in SPATIAL_RANKS or op.size[:2] != x.shape[:2]:
+    modes = ("nearest", "linear") if x.dtype == "float32" else ("nearest",)
+    if op.mode not in modes or x.rank not in SPATIAL_RANKS or op.size[:2] != x.shape[:2]:
         site.refuse(node, f"no kernel for {op.mode} resampling of {x.dtype} in these axes")
         site.allocate(node.output)
         return
     source = site.channels_last(x)
     out = site.allocate(node.output, channels_last_order(x.rank))
-    rows, columns = (op.taps(axis, x.shape[axis])[0][:, 0] for axis in _axes(x.rank))
+    (rows, row_weights), (columns, column_weights) = (op.taps(axis, x.shape[axis]) for axis in _axes(x.rank))
+    if x.rank == min(SPATIAL_RANKS):
+        rows, row_weights = _kept(1)
     batch, channels, height, width = image_axes(out).shape
     image, result = strided_view(image_axes(source)), strided_view(image_axes(out))
-    spec = NearestSpec(batch, height, width, channels, ITEM_BYTES[x.dtype], image, result)
-    if x.rank == min(SPATIAL_RANKS):
-        rows = np.zeros(1, np.int64)
-    site.call(spec, node.where, {"x": source, "out": out}, {"rows": rows, "columns": columns})
+    views = {"x": source, "out": out}
+    if op.mode == "nearest":
+        nearest = NearestSpec(batch, height, width, channels, ITEM_BYTES[x.dtype], image, result)
+        site.call(nearest, node.where, views, {"rows": rows[:, 0], "columns": columns[:, 0]})
+        return
+    constants = {"rows": rows, "row_weights": row_weights, "columns": columns, "column_weights": column_weights}
+    site.call(FloatLinearSpec(batch, height, width, channels, image, result), node.where, views, constants)
 
 
 @lowers(QResize)
