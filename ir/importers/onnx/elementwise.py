@@ -15,7 +15,7 @@ from ...types import DType, normalize_axis
 from .attributes import element_type
 from .context import Context
 from .errors import Refusal
-from .moves import reshape
+from .moves import expand, reshape
 from .operand import Operand, ShapeConstant
 from .registry import translate
 
@@ -72,7 +72,7 @@ def identity(c: Context) -> tuple[Operand, ...]:
     if not c.wants(1):
         return (c.value(0),)
     dtype = DType.BOOL if c.version >= 10 else c.type(0).dtype
-    return c.value(0), c.const(np.ones(c.static_shape(0), dtype.numpy))
+    return c.value(0), expand(c, c.const(np.ones((), dtype.numpy)), c.type(0).shape)
 
 
 def _ratio(c: Context) -> float:

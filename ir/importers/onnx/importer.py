@@ -32,14 +32,11 @@ MALFORMED = (
     RuntimeError,
     ArithmeticError,
     AssertionError,
+    MemoryError,
 )
 _MAX_DEPTH = 32
 
 families.load()
-
-
-class _Blocked:
-    """Stands for an operand whose node could not be translated."""
 
 
 @dataclass
@@ -96,12 +93,10 @@ class Importer:
         version = scope.opsets.get(domain)
         label = _label(node, domain, version)
         try:
-            operands = [self._operand(tensor, scope, origin) for tensor in node.inputs]
-            if _Blocked in operands:
-                self._probe(node, domain, version)
-            else:
-                context = self._context(node, scope, [o for o in operands if o is not _Blocked])
-                return self._dispatch(context, node, domain, version)
+            operands = self._operands(node, scope, origin)
+            if operands is not None:
+                return self._dispatch(self._context(node, scope, operands), node, domain, version)
+            self._probe(node, domain, version)
         except Refusal as refusal:
             self._unsupported.setdefault((label, str(refusal)), []).append(origin)
         except Unknown as unknown:
@@ -158,14 +153,18 @@ class Importer:
             return result if isinstance(result, tuple) else (result,)
         return context.by_definition()
 
-    def _operand(self, tensor: Edge, scope: Scope, origin: str) -> Operand | type[_Blocked] | None:
-        """The operand a node reads: None when it is left out, _Blocked when it could not be translated."""
-        if not tensor.name or tensor.name in scope.absent:
-            return None
-        if tensor.name not in scope.values:
-            raise ModelError(f"{tensor.name} is read, but nothing makes it", where=origin)
-        operand = scope.values[tensor.name]
-        return _Blocked if operand is None else operand
+    def _operands(self, node: gs.Node, scope: Scope, origin: str) -> list[Operand | None] | None:
+        """What a node reads, None where it leaves an operand out; None when some operand could not be translated."""
+        operands: list[Operand | None] = []
+        for tensor in node.inputs:
+            absent = not tensor.name or tensor.name in scope.absent
+            if not absent and tensor.name not in scope.values:
+                raise ModelError(f"{tensor.name} is read, but nothing makes it", where=origin)
+            operand = None if absent else scope.values[tensor.name]
+            if operand is None and not absent:
+                return None
+            operands.append(operand)
+        return operands
 
     # Functions and subgraphs
 

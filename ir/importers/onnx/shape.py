@@ -195,6 +195,8 @@ def split(c: Context) -> tuple[Operand, ...]:
     sizes = c.axes(1, "split")
     if sizes is None:
         count = c.integer("num_outputs", len(c.outputs))
+        if count != len(c.outputs):
+            raise ModelError(f"num_outputs is {count}, but {len(c.outputs)} are named", where=c.origin)
         chunk = -(-extent // count)
         sizes = tuple(max(min(chunk, extent - i * chunk), 0) for i in range(count))
     if sum(sizes) != extent or len(sizes) < len(c.outputs):
