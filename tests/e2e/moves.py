@@ -173,6 +173,9 @@ def gather(g: Grower) -> Value | None:
 def expand(g: Grower) -> Value | None:
     x = g.pick(lambda v: 1 in dims(v))
     if x is None:
+        whole = g.pick(lambda v: v.type.rank > 1)
+        x = whole and g.add(ReduceMean((whole.type.rank - 1,), True), whole)
+    if x is None:
         return None
     shape = tuple(g.choose([1, 2, 3, 5]) if n == 1 else n for n in dims(x))
     return g.add(Expand((2, *shape) if len(shape) < 4 and g.chance(0.2) else shape), x)

@@ -58,14 +58,16 @@ def random_graph(seed: int) -> Graph:
     names = list(RECIPES)
     if seed % 5 < IMAGES_OF_FIVE:
         g.input((g.choose([1, 1, 1, 2, 3]), g.choose(CHANNELS[:12]), g.upto(1, 13), g.upto(1, 13)))
-        plan = [g.choose(["dense", "strange", "residual"])]
+        first = g.choose(["dense", "strange", "residual"])
     else:
         g.input((g.choose([1, 1, 2]), g.upto(1, 12), g.choose(CHANNELS[4:18])))
-        plan = ["linear"]
-    plan += [g.choose(names) for _ in range(g.upto(1, 7))]
+        first = "linear"
+    while not _grow(g, first, TRIES):
+        pass
+    plan = [g.choose(names) for _ in range(g.upto(1, 7))]
     named = [names[(seed + shift) % len(names)] for shift in SHIFTS]
     for name in named:
-        plan.insert(g.upto(1, len(plan)), name)
+        plan.insert(g.upto(0, len(plan)), name)
     grown = {name for name in plan if _grow(g, name, TRIES if name in named else 1)}
     for name in sorted(set(named) - grown):
         _grow(g, name, TRIES)
