@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,15 @@ def read_inputs(path: Path, manifest: Manifest, preprocess: Preprocess | None) -
             first = first or error
     assert first is not None
     raise InputError(first.what, where=first.where, expected=first.expected, hint=first.hint) from first
+
+
+def fitting_plan(manifest: Manifest, data: str, preprocess: Preprocess | None) -> Signature:
+    """The first plan that the first batch of the data fits; the first of all when it fits none."""
+    for signature in manifest.signatures:
+        with contextlib.suppress(CalibrationError):
+            if next(iter(open_data(data, input_types(signature), preprocess=preprocess, limit=1))):
+                return signature
+    return manifest.signatures[0]
 
 
 def read_bundle_labels(folder: Path) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -103,33 +104,58 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> ConstantSource:
 
 
 def save_constants(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write constants to a safetensors file, each under its digest."""
+    """Write constants to a safetensors file, each under its digest.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file({digest: _storable(t.numpy()) for digest, t in tensors.items()}, path)
+    try:
+        save_file({digest: _storable(t.numpy()) for digest, t in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def map_constants(path: Path) -> ConstantSource:
-    """A source over a safetensors file; each tensor is read when it is first used."""
-    from safetensors import safe_open
+    """A source over a safetensors file; each tensor is read, and compared with its digest, when it is first used."""
 
     @functools.cache
     def find(digest: str) -> Tensor:
-        with safe_open(path, "numpy") as file:
+        with _opened(path) as file:
             if digest not in file.keys():  # noqa: SIM118 - the handle is no mapping
                 raise ParseError(f"constant {digest[:12]} is unknown", where=str(path))
             piece = file.get_slice(digest)
             shape, dtype = tuple(piece.get_shape()), _dtype_of(piece.get_dtype())
 
         def load() -> np.ndarray:
-            with safe_open(path, "numpy") as again:
+            with _opened(path) as again:
                 array: np.ndarray = np.asarray(again.get_tensor(digest)).view(dtype.numpy).reshape(shape)
             array.setflags(write=False)
+            if Tensor(dtype, shape, lambda: array).digest != digest:
+                raise ParseError(f"constant {digest[:12]} was altered: its digest is another", where=str(path))
             return array
 
         return Tensor(dtype, shape, load, digest)
 
     return find
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """A safetensors file.
+
+    Raises:
+        ParseError: it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ParseError(f"the constants cannot be read: {error}", where=str(path)) from error
 
 
 def _storable(array: np.ndarray) -> np.ndarray:

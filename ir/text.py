@@ -464,6 +464,9 @@ def save_graph(graph: Graph, path: Path) -> None:
     if large:
         save_constants(large, path.with_suffix(".safetensors"))
     path.write_text(print_graph(graph), encoding="utf-8")
+    if large:
+        # safetensors keeps its files to their owner; the two belong together.
+        path.with_suffix(".safetensors").chmod(path.stat().st_mode & 0o777)
 
 
 def load_graph(path: Path) -> Graph:

@@ -63,7 +63,8 @@ def command(
 
     load_files(load)
     found = find_model(model, constants=read_constants(constant), allow_non_finite=allow_non_finite)
-    pair = _pair_bundle(found, Path(other), threads) if Path(other).is_dir() else _pair_models(found, other)
+    is_bundle = Path(other).is_dir()
+    pair = _pair_bundle(found, Path(other), threads, data, preprocess) if is_bundle else _pair_models(found, other)
     batches = pair.open(data, preprocess, limit)
     total = len(batches) if isinstance(batches, Sized) else None
     with progress_bar() as progress:
@@ -124,16 +125,17 @@ class _Pair:
         return prepared, self.frozen
 
 
-def _pair_bundle(model: Model, folder: Path, threads: int | None) -> _Pair:
-    """A model and its bundle, at the shapes of the bundle's first plan."""
+def _pair_bundle(model: Model, folder: Path, threads: int | None, data: str, preprocess: str | None) -> _Pair:
+    """A model and its bundle, at the shapes of the first plan that the data fits."""
     from ...backends.bundle.loader import load
-    from ...backends.evaluate import preprocessing_of
+    from ...backends.evaluate import fitting_plan, preprocessing_of
     from ...backends.job import manifest_ranges
     from ...ir.interpreter import run_graph
 
     bundle = load(folder, threads=threads)
     manifest = bundle.manifest
-    graph = model.trace({spec.name: spec.shape for spec in bundle.inputs})
+    signature = fitting_plan(manifest, data, preprocessing_of(manifest, preprocess))
+    graph = model.trace({spec.name: spec.shape for spec in signature.inputs})
     pipeline = manifest.made.get("pipeline")
     return _Pair(
         graph,

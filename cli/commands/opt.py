@@ -164,4 +164,4 @@ def _write(graph: Graph, output: Path) -> None:
             for path in sorted(Path(folder).iterdir(), key=lambda p: p.suffix == ".octavo"):
                 path.replace(output.absolute().parent / path.name)
     except OSError as error:
-        raise UsageError(f"the graph cannot be written: {error.strerror}", where=str(output)) from error
+        raise UsageError(f"the graph cannot be written: {error.strerror or error}", where=str(output)) from error
