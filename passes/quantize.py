@@ -17,19 +17,28 @@ from ..ir.ops.conv import ConvTranspose
 from ..ir.ops.quantize import FakeQuantize, Observer
 from ..ir.ops.shape import Concat
 from .base import Exactness, Pass, PassContext
+from .calibration.rounding import balanced
 from .decide import activation_operands
 from .registry import register_pass
 
 BIAS_LIMIT = float(1 << 30)
 """Quantized biases, and sums of products apart from them, stay below this: together they fit int32."""
 
+_BLOCK = 1 << 20
+"""Weights rounded at a time, which bounds the memory it takes."""
+
 
 @register_pass
 @dataclass(frozen=True)
 class Quantize(Pass):
-    """Replace observers by fake quantization, and fake-quantize weights, one scale per output channel or per tensor."""
+    """Replace observers by fake quantization, and fake-quantize weights, one scale per output channel or per tensor.
+
+    ``rounding`` moves weights onto their grid: each to the ``nearest`` step, or ``balanced``, so that the errors of an
+    output channel cancel (see :mod:`.calibration.rounding`).
+    """
 
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    rounding: Literal["balanced", "nearest"] = "balanced"
 
     name: ClassVar[str] = "quantize"
     exactness: ClassVar[Exactness] = Exactness.LOSSY
@@ -46,7 +55,7 @@ class Quantize(Pass):
                 self._quantize_weight(grids, node)
             elif _quantized(node):
                 grids.constant_operands(node)
-        return True
+        return grids.inserted > 0
 
     def _quantize_weight(self, grids: _Grids, node: Node) -> None:
         """The weight's grid: symmetric, raised where the quantized bias or accumulator would leave int32."""
@@ -59,13 +68,15 @@ class Quantize(Pass):
         bias = (
             node.inputs[2].op.data.numpy() if len(node.inputs) > 2 and isinstance(node.inputs[2].op, Constant) else None
         )
-        if self.weights == "per-tensor" or (isinstance(node.op, ConvTranspose) and node.op.groups > 1):
-            axis_or_none = None
-        else:
-            axis_or_none = axis
+        # A group of a transposed convolution has outputs of its own: its weight is (C, O / groups, ...).
+        mixed = isinstance(node.op, ConvTranspose) and node.op.groups > 1
+        axis_or_none = None if self.weights == "per-tensor" or mixed else axis
         scale = np.maximum(weight_scale(array, axis_or_none), _accumulator_floor(array, axis_or_none))
         if bias is not None:
             scale = np.maximum(scale, _bias_floor(bias, input_grid.scale, axis_or_none))
+        if self.rounding == "balanced" and not mixed:
+            rounded = round_weight(array, scale, axis)
+            weight = grids.graph.constant(Tensor.of(rounded), before=node, origin=node.origin, name=weight.name)
         node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), -127, axis_or_none))
 
 
@@ -111,6 +122,19 @@ def weight_scale(weight: np.ndarray, axis: int | None) -> np.ndarray:
     return np.where(largest > 0, largest / 127.0, 1.0)
 
 
+def round_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """The weight (float32) moved onto its grid with balanced errors; ``axis`` counts the output channels."""
+    steps = np.asarray(scale, np.float32)
+    by_output = np.moveaxis(weight, axis, 0).copy()
+    rows = np.broadcast_to(steps.reshape(-1, 1, 1), (by_output.shape[0], 1, 1))
+    kernels = by_output.reshape(*by_output.shape[:2], -1)
+    block = max(1, _BLOCK // max(1, kernels[0].size))
+    for start in range(0, len(kernels), block):
+        part = slice(start, start + block)
+        kernels[part] = balanced(kernels[part].astype(np.float64) / rows[part]) * rows[part]
+    return np.ascontiguousarray(np.moveaxis(kernels.reshape(by_output.shape), 0, axis))
+
+
 def _positive(scale: float) -> float:
     """The float32 scale; a value that is always zero gets scale 1."""
     rounded = float(np.float32(scale))
@@ -133,7 +157,8 @@ class _Grids:
     """Inserts fake quantization into one graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        self.graph = graph
+        self.inserted = 0
 
     def activation(self, observer: Node) -> None:
         """Replace an observer by its grid; a concat hands its grid to its inputs instead."""
@@ -144,10 +169,10 @@ class _Grids:
         if isinstance(source.op, Concat) and source.producer is not None:
             for position, part in enumerate(source.producer.inputs):
                 source.producer.set_input(position, self._on(grid, part, source.producer))
-            self._graph.replace(observer.output, source)
+            self.graph.replace(observer.output, source)
         else:
-            self._graph.replace(observer.output, self._on(grid, source, observer))
-        self._graph.erase(observer)
+            self.graph.replace(observer.output, self._on(grid, source, observer))
+        self.graph.erase(observer)
 
     def constant_operands(self, node: Node) -> None:
         """Constant operands of elementwise ops get their own exact range."""
@@ -163,13 +188,14 @@ class _Grids:
         self, anchor: Node, value: Value, scale: np.ndarray, zero: np.ndarray, low: int, axis: int | None
     ) -> Value:
         """``value`` fake-quantized, just before ``anchor``."""
+        self.inserted += 1
         parameters = [
-            self._graph.constant(Tensor.of(np.asarray(p, np.float32)), before=anchor, origin=anchor.origin, name=name)
+            self.graph.constant(Tensor.of(np.asarray(p, np.float32)), before=anchor, origin=anchor.origin, name=name)
             for p, name in ((scale, f"{value.name}.scale"), (zero, f"{value.name}.zero_point"))
         ]
         op = FakeQuantize(low=low, axis=axis)
         names = [f"{value.name}.fq"]
-        return self._graph.insert(op, [value, *parameters], before=anchor, origin=anchor.origin, names=names).output
+        return self.graph.insert(op, [value, *parameters], before=anchor, origin=anchor.origin, names=names).output
 
     def _on(self, grid: Grid, value: Value, anchor: Node) -> Value:
         return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), -128, None)

@@ -1,0 +1,63 @@
+"""Measure, then write the documents.
+
+python -m benchmarks                          everything
+python -m benchmarks accuracy speed           some parts
+python -m benchmarks speed --models resnet18 --threads 1
+python -m benchmarks report                   only render what was measured before
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import accuracy, arm, calibrators, compiling, report, results, speed
+from .subjects import SUBJECTS
+
+Measure = Callable[[str, argparse.Namespace], Any]
+
+PARTS: dict[str, tuple[Sequence[str], Measure]] = {
+    "accuracy": (tuple(SUBJECTS), lambda name, _: accuracy.measure(SUBJECTS[name])),
+    "calibrators": (calibrators.MODELS, lambda name, _: calibrators.measure(SUBJECTS[name])),
+    "speed": (
+        tuple(speed.MODELS),
+        lambda name, given: speed.measure(name, rounds=given.rounds, threads=given.threads, levels=given.levels),
+    ),
+    "arm": (arm.MODELS, lambda name, _: arm.measure(name)),
+    "compiling": (("mobilenet_v2",), lambda name, _: compiling.measure(name)),
+}
+
+
+def main() -> None:
+    given = _parser().parse_args()
+    unknown = sorted(set(given.parts) - set(PARTS) - {"report"})
+    if unknown:
+        raise SystemExit(f"no part is named {', '.join(unknown)}; there are {', '.join(PARTS)} and report")
+    for part in given.parts or PARTS:
+        if part == "report":
+            continue
+        models, measure = PARTS[part]
+        for name in models:
+            if given.models and name not in given.models:
+                continue
+            start = time.perf_counter()
+            figures = measure(name, given)
+            results.write(part, name, figures)
+            print(f"{part} {name} ({time.perf_counter() - start:.0f} s)\n  {figures}", flush=True)
+    report.write()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)} or report; all by default")
+    parser.add_argument("--models", nargs="+", help="only these models of the zoo")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads for speed")
+    parser.add_argument("--levels", nargs="+", help="only these instruction set levels for speed")
+    parser.add_argument("--rounds", type=int, default=40, help="how often each runner has its turn")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

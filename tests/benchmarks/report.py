@@ -1,0 +1,248 @@
+"""``docs/accuracy.md`` and ``docs/performance.md``, rendered from the measured JSON alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from . import arm, calibrators, results, speed
+from .building import ROOT
+from .subjects import SUBJECTS
+
+DOCS = ROOT / "docs"
+Record = results.Record
+
+INTRODUCTION = """\
+What eight bits do to trained networks, measured by `make bench` and written by it. *octavo* is the compiled bundle with
+the default pipeline; *ONNX Runtime* is its own static int8 quantization of the same network (u8 activations, s8 weights
+per channel, after its pre-process step) with the same calibration inputs. Both are compared with the float network in
+ONNX Runtime, on inputs that calibration has not seen.
+
+*Flips* are predictions whose first class changed, *SQNR* compares whole outputs, in dB: more is better."""
+
+LABELS = """\
+The share whose first class is right. The pictures are likely ones the networks were trained on, so only the difference
+from float says something."""
+
+CALIBRATORS = """\
+SQNR in dB and flips by the method of `observe`, in the interpreter's fake quantization, on every n-th of the evaluation
+inputs."""
+
+X86 = """\
+One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
+median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
+depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
+it takes, two threads by the clock. *int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel), *float*
+its float32."""
+
+LEVELS = """\
+The same bundles held to a lower level, beside ONNX Runtime's int8, which cannot be held back and uses the best that
+this CPU has."""
+
+ARM = """\
+Millions of guest instructions of one inference on one thread, counted under QEMU; the level in brackets is the one a
+bundle takes there.
+
+For scale: ONNX Runtime 1.23.2's aarch64 build, int8 with s8 activations and weights, one thread, needed 61
+(neoverse-n1) and 113 million instructions (cortex-a53) for MobileNetV2, and 179 and 525 million for ResNet-18. That was
+counted by the same method on another machine and is not part of this command."""
+
+COMPILING = """\
+`octavo compile` of the ONNX file with 100 calibration inputs; memory of all its processes together."""
+
+
+def write(docs: Path = DOCS, folder: Path = results.FOLDER) -> None:
+    """Write both documents."""
+    (docs / "accuracy.md").write_text(accuracy_page(folder), encoding="utf-8")
+    (docs / "performance.md").write_text(performance_page(folder), encoding="utf-8")
+
+
+def accuracy_page(folder: Path = results.FOLDER) -> str:
+    """The accuracy document."""
+    found = results.read("accuracy", folder)
+    parts = [
+        "# Accuracy",
+        INTRODUCTION,
+        _accuracy_table(found),
+        "## Photographs with labels",
+        LABELS,
+        _labelled_table(found),
+        "## What stays in float",
+        "Ops that compute in float32 in the compiled network; `octavo inspect` gives the reason for each.",
+        _float_table(found),
+    ]
+    parts += _calibrators(results.read("calibrators", folder))
+    parts += ["## Measured on", _machines(found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def performance_page(folder: Path = results.FOLDER) -> str:
+    """The performance document."""
+    fast, small, cost = (results.read(part, folder) for part in ("speed", "arm", "compiling"))
+    parts = [
+        "# Performance",
+        "Measured by `make bench` and written by it.",
+        "## x86",
+        X86,
+        *(_speed_section(fast, threads) for threads in (1, 2)),
+        "## Older instruction sets",
+        LEVELS,
+        _levels_table(fast),
+        "## ARM",
+        ARM,
+        _arm_table(small),
+        "## Compiling",
+        COMPILING,
+        _compiling_table(cost),
+        "## Measured on",
+        _machines(
+            {**fast, **{f"arm {k}": v for k, v in small.items()}, **{f"compile {k}": v for k, v in cost.items()}}
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# Accuracy ----------------------------------------------------------------------------------------------------------
+
+
+def _accuracy_table(found: Record) -> str:
+    rows: list[tuple[str, ...]] = []
+    for name, subject in SUBJECTS.items():
+        if name not in found:
+            continue
+        figures = found[name]["figures"]
+        used = f"{figures['evaluation']} {figures['data']}"
+        for runner in ("octavo", "onnxruntime", "onnxruntime dynamic"):
+            if runner not in figures:
+                continue
+            own = figures[runner]
+            extra = ", ".join(f"{key} {own[key]:.3f}" for key in subject.extras or {})
+            first = runner == "octavo"
+            title = f"**{subject.title}**" if first else ""
+            rows.append((title, used if first else "", _runner(runner), _percent(own), f"{own['sqnr']:.1f}", extra))
+    return _table(("network", "evaluated on", "", "flips", "SQNR", ""), rows)
+
+
+def _labelled_table(found: Record) -> str:
+    rows: list[tuple[str, ...]] = []
+    for name, subject in SUBJECTS.items():
+        if subject.labels and name in found:
+            figures = found[name]["figures"]
+            rows.append((subject.title, *(f"{figures[r]['top1']:.3f}" for r in ("float", "octavo", "onnxruntime"))))
+    return _table(("network", "float", "octavo", "ONNX Runtime int8"), rows)
+
+
+def _float_table(found: Record) -> str:
+    rows: list[tuple[str, ...]] = []
+    for name, subject in SUBJECTS.items():
+        if name in found:
+            kept = found[name]["figures"]["stays_float"]
+            rows.append((subject.title, ", ".join(f"{op} x {count}" for op, count in kept.items()) or "nothing"))
+    return _table(("network", "in float"), rows)
+
+
+def _calibrators(found: Record) -> list[str]:
+    if not found:
+        return []
+    titles = [name for name in calibrators.MODELS if name in found]
+    options = list(dict.fromkeys(option for name in titles for option in found[name]["figures"]))
+    rows = [(option, *(_sqnr_and_flips(found[name]["figures"].get(option)) for name in titles)) for option in options]
+    return [
+        "## Ways to calibrate",
+        CALIBRATORS,
+        _table(("method", *(SUBJECTS[name].title for name in titles)), rows),
+    ]
+
+
+def _sqnr_and_flips(figures: Mapping[str, float] | None) -> str:
+    return f"{figures['sqnr']:.1f} ({100 * figures['flips']:.1f} %)" if figures else ""
+
+
+def _runner(name: str) -> str:
+    return name.replace("onnxruntime", "ONNX Runtime")
+
+
+def _percent(figures: Mapping[str, float]) -> str:
+    return f"{100 * figures['flips']:.1f} %" if "flips" in figures else ""
+
+
+# Performance -------------------------------------------------------------------------------------------------------
+
+
+def _speed_section(found: Record, threads: int) -> str:
+    rows: list[tuple[str, ...]] = []
+    for name, title in speed.MODELS.items():
+        for record in _records(found, name):
+            if record["threads"] == threads:
+                best = record["level"]
+                shown = (f"{record['runners'][runner]['median_ms']:.2f}" for runner in (best, "int8", "float"))
+                ratios = (_ratio(record["ratios"][f"{peer}/{best}"]) for peer in ("int8", "float"))
+                rows.append((title, *shown, *ratios))
+    if not rows:
+        return ""
+    head = ("network", "octavo ms", "int8 ms", "float ms", "int8 / octavo", "float / octavo")
+    return f"**{threads} thread{'s' if threads > 1 else ''}**\n\n" + _table(head, rows)
+
+
+def _levels_table(found: Record) -> str:
+    rows: list[tuple[str, ...]] = []
+    levels = list(
+        dict.fromkeys(
+            key.partition("/")[2]
+            for name in speed.MODELS
+            for record in _records(found, name)
+            for key in record["ratios"]
+        )
+    )
+    for name, title in speed.MODELS.items():
+        for record in _records(found, name):
+            ratios = (record["ratios"].get(f"int8/{level}") for level in levels)
+            rows.append((title, str(record["threads"]), *(_ratio(r) if r else "" for r in ratios)))
+    return _table(("network", "threads", *levels), rows)
+
+
+def _records(found: Record, name: str) -> Sequence[Record]:
+    records: Sequence[Record] = found[name]["figures"] if name in found else ()
+    return records
+
+
+def _arm_table(found: Record) -> str:
+    rows = [
+        (speed.MODELS[name], *(f"{found[name]['figures'].get(cpu, float('nan')):.1f}" for cpu in arm.CPUS))
+        for name in arm.MODELS
+        if name in found
+    ]
+    return _table(("network", *(f"{cpu} ({level})" for cpu, level in arm.CPUS.items())), rows)
+
+
+def _compiling_table(found: Record) -> str:
+    rows: list[tuple[str, ...]] = []
+    for name in found:
+        for target, cost in found[name]["figures"].items():
+            figures = (f"{cost['seconds']:.0f}", f"{cost['memory_mb']:.0f}", f"{cost['bundle_mb']:.1f}")
+            rows.append((speed.MODELS[name], target, *figures))
+    return _table(("network", "for", "seconds", "memory MB", "bundle MB"), rows)
+
+
+# Both --------------------------------------------------------------------------------------------------------------
+
+
+def _ratio(ratio: Sequence[float]) -> str:
+    median, low, high = ratio
+    return f"**{median:.2f}** [{low:.2f}, {high:.2f}]"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _machines(found: Record) -> str:
+    """Each distinct machine and what was measured on it. The load says how busy others kept the machine."""
+    groups: dict[str, list[str]] = {}
+    for name, record in found.items():
+        m = record["machine"]
+        packages = ", ".join(f"{package} {version}" for package, version in m["packages"].items())
+        text = f"{m['cpus']} CPUs of {m['cpu']} ({', '.join(m['levels'])}); {packages}"
+        groups.setdefault(text, []).append(f"{name} at {m['commit']}, load {m['load']}")
+    return "\n\n".join(f"{text}.\n\n{'; '.join(names)}." for text, names in groups.items())

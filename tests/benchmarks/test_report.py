@@ -1,0 +1,51 @@
+"""The documents are what the measured figures say; nothing here is timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import report, results
+from benchmarks.subjects import SUBJECTS, cosine, overlap, text
+
+
+def test_the_documents_are_rendered_from_the_results(tmp_path: Path) -> None:
+    report.write(tmp_path)
+    for name in ("accuracy.md", "performance.md"):
+        written = (report.DOCS / name).read_text(encoding="utf-8")
+        assert (tmp_path / name).read_text(encoding="utf-8") == written, "run python -m benchmarks report"
+
+
+def test_documents_of_nothing_measured_hold_no_number(tmp_path: Path) -> None:
+    report.write(tmp_path, tmp_path / "nothing")
+    assert "| network |" in (tmp_path / "accuracy.md").read_text(encoding="utf-8")
+
+
+def test_results_are_read_back(tmp_path: Path) -> None:
+    results.write("speed", "resnet18", [{"threads": 1}], tmp_path)
+    results.write("speed", "resnet50", [], tmp_path)
+    found = results.read("speed", tmp_path)
+    assert found["resnet18"]["figures"] == [{"threads": 1}]
+    assert set(found) == {"resnet18", "resnet50"}
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["ppocr_cls", "crepe_tiny", "ppocr_rec"])
+def test_evaluation_inputs_are_not_calibration_inputs(name: str) -> None:
+    seen = {arrays[0].tobytes() for arrays in SUBJECTS[name].calibration()}
+    again = [arrays for arrays in SUBJECTS[name].evaluation() if arrays[0].tobytes() in seen]
+    # A line of one word may be drawn twice.
+    assert len(again) <= 0.1 * len(SUBJECTS[name].evaluation())
+
+
+def test_lines_are_the_same_everywhere() -> None:
+    assert text(3) == text(3)
+    assert len({text(seed) for seed in range(100)}) > 80
+
+
+def test_extra_figures() -> None:
+    assert cosine(np.array([1.0, 0.0]), np.array([2.0, 0.0])) == 1.0
+    assert overlap(np.array([0.9, 0.9, 0.0]), np.array([0.9, 0.0, 0.0])) == 0.5
+    assert overlap(np.zeros(3), np.zeros(3)) == 1.0
