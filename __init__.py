@@ -32,9 +32,7 @@ def __getattr__(name: str) -> object:
     """Import a public name from the room that defines it."""
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(
-            f"module 'octavo' has no attribute {name!r}; it has {', '.join(sorted(__all__))}"
-        )
+        raise AttributeError(f"module 'octavo' has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
     value: object = getattr(import_module(home, __name__), name)
     globals()[name] = value
     return value

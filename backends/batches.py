@@ -23,7 +23,6 @@ Feeds: TypeAlias = dict[str, np.ndarray]
 Inputs: TypeAlias = Mapping[str, TensorType]
 
 
-
 @dataclass(frozen=True)
 class Piece:
     """A whole batch, or one sample of a batch to be stacked."""
@@ -43,9 +42,7 @@ class Stacker:
         size = batch_size(self.inputs)
         waiting: list[Feeds] = []
         for piece in pieces:
-            checked = {
-                name: _check(name, piece.arrays[name], type, piece) for name, type in self.inputs.items()
-            }
+            checked = {name: _check(name, piece.arrays[name], type, piece) for name, type in self.inputs.items()}
             if piece.complete:
                 yield checked
                 continue
@@ -75,9 +72,7 @@ def split(arrays: Mapping[str, ArrayReader], inputs: Inputs, where: str) -> Iter
         return
     counts = {name: _count(arrays[name].shape, inputs[name], kind) for name, kind in kinds.items()}
     for index in range(_total(counts, where)):
-        batch = {
-            name: _take(arrays[name], inputs[name], kinds[name], min(index, counts[name] - 1)) for name in inputs
-        }
+        batch = {name: _take(arrays[name], inputs[name], kinds[name], min(index, counts[name] - 1)) for name in inputs}
         yield Piece(batch, complete=True, where=where)
 
 

@@ -23,9 +23,7 @@ ARM_TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-gcc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also run the tests marked nightly")
-    parser.addoption(
-        "--update-golden", action="store_true", help="rewrite tests/golden from what the code prints"
-    )
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code prints")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -61,9 +59,7 @@ class Golden:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         assert path.is_file(), f"{path} does not exist; run pytest with --update-golden to write it"
-        assert text == path.read_text(encoding="utf-8"), (
-            f"{path.name} differs; --update-golden accepts the change"
-        )
+        assert text == path.read_text(encoding="utf-8"), f"{path.name} differs; --update-golden accepts the change"
 
 
 @pytest.fixture

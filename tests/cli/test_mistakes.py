@@ -117,9 +117,7 @@ def place(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), MISTAKES, ids=[" ".join(m[0])[:60] for m in MISTAKES])
-def test_a_mistake(
-    octavo: Octavo, place: Path, tmp_path: Path, arguments: list[str], code: int, message: str
-) -> None:
+def test_a_mistake(octavo: Octavo, place: Path, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
     result = octavo(*(argument.format(tmp=tmp_path) if "{tmp}" in argument else argument for argument in arguments))
     assert result.code == code, result.err
     assert re.search(message, result.err), result.err
