@@ -26,6 +26,9 @@ from ..ir.types import DType
 MAC_RULES = frozenset({Quantization.WEIGHTED, Quantization.MATMUL})
 """Rules whose nodes do the work that int8 makes cheaper."""
 
+_BOOKKEEPING = (Constant, Observer, FakeQuantize)
+"""Nodes that take the form their readers want."""
+
 MAX_SUMMED = 1 << 15
 """Elements an integer sum of int8 squares may run over without leaving int32."""
 
@@ -39,7 +42,7 @@ class ObserverSpec:
 
 
 def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]:
-    """A decision for every node.
+    """A decision for every node that computes.
 
     Args:
         graph: a float graph, best after ``canonicalize``, ``fold-batchnorm`` and ``fuse``.
@@ -57,7 +60,7 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
         works = any(n.op.rule in MAC_RULES for n in island)
         for node in island:
             decisions[node] = _island_decision(node, works)
-    return {node: decisions[node] for node in graph.nodes}
+    return {node: decisions[node] for node in graph.nodes if not isinstance(node.op, _BOOKKEEPING)}
 
 
 def plan_observers(graph: Graph, decisions: dict[Node, Decision]) -> list[tuple[Value, ObserverSpec]]:
@@ -142,8 +145,8 @@ def _reads_grid(node: Node, position: int, decisions: dict[Node, Decision]) -> b
 
 
 def _on_grid(value: Value) -> bool:
-    """Whether everybody reads the value through fake quantization that the model came with."""
-    return bool(value.users) and all(isinstance(user.op, FakeQuantize) for user in value.users)
+    """Whether the value's grid is known or being observed: everybody reads it through that."""
+    return bool(value.users) and all(isinstance(user.op, FakeQuantize | Observer) for user in value.users)
 
 
 def _final_readers(value: Value, decisions: dict[Node, Decision]) -> Iterator[tuple[Node, int]]:

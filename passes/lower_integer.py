@@ -40,6 +40,8 @@ class LowerInteger(Pass):
     def apply(self, graph: Graph, context: PassContext) -> bool:
         if any(isinstance(n.op, Observer) for n in graph.nodes):
             raise PassError("the graph still has observers", hint="run calibrate and quantize before lower-integer")
+        if not any(isinstance(n.op, FakeQuantize) for n in graph.nodes):
+            return False
         lowering = _Lowering(graph)
         for node in list(graph.nodes):
             lowering.visit(node)
@@ -84,7 +86,8 @@ class _Lowering:
     def insert(self, node: Node, op: Op, inputs: list[Value]) -> Value:
         """A node in the place of ``node``, with its origin, decision and name."""
         new = self.graph.insert(op, inputs, before=node, origin=node.origin, names=[f"{node.outputs[0].name}.q"])
-        new.decision = node.decision or Decision(Precision.QUANTIZED, op.rule.value, "on quantized values")
+        if not isinstance(op, Constant):
+            new.decision = node.decision or _decision(op)
         return new.output
 
     def constant(self, node: Node, array: np.ndarray, name: str) -> Value:
@@ -170,6 +173,13 @@ class _Lowering:
             node.decision = Decision(Precision.FLOAT, "dequantize", "read by a float node or the user")
             self._floats[twin] = node.output
         return self._floats[twin]
+
+
+def _decision(op: Op) -> Decision:
+    """Why a node without a decision of its own is integer."""
+    if isinstance(op, Quantize):
+        return Decision(Precision.QUANTIZED, "quantize", "a float value enters the integer network")
+    return Decision(Precision.QUANTIZED, op.rule.value, "on quantized values")
 
 
 def fake_quantize_params(node: Node) -> QuantParams:
