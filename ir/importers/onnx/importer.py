@@ -188,13 +188,15 @@ class Importer:
         inner = dataclasses.replace(scope, values=dict(scope.values), depth=scope.depth + 1)
         self.add_constants(subgraph.tensors().values(), inner)
         self.translate(subgraph.nodes, inner)
-        return tuple(inner.values[t.name] for t in subgraph.outputs)
+        outputs: list[Edge] = subgraph.outputs
+        return tuple(inner.values[t.name] for t in outputs)
 
     def add_constants(self, tensors: Iterable[Edge], scope: Scope) -> None:
         """Make the initializers among ``tensors`` known."""
         for tensor in tensors:
-            if isinstance(tensor, gs.Constant) and tensor.name not in scope.values:
-                scope.values[tensor.name] = self._constant(tensor)
+            name: str = tensor.name
+            if isinstance(tensor, gs.Constant) and name not in scope.values:
+                scope.values[name] = self._constant(tensor)
 
     def _constant(self, tensor: Edge) -> Tensor | None:
         try:
