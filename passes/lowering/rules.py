@@ -57,9 +57,11 @@ class Site(Protocol):
 
     def insert(self, node: Node, op: Op, inputs: list[Value]) -> Value:
         """A new node in the place of ``node``."""
+        ...
 
     def constant(self, node: Node, array: np.ndarray, name: str) -> Value:
         """A new constant before ``node``."""
+        ...
 
     def out_grid(self, node: Node) -> QuantParams | None:
         """The grid the output should have; None for float."""

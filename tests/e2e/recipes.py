@@ -70,7 +70,8 @@ def convolution(g: Grower, x: Value, groups: int, outputs: int, *, strange: bool
     kernel = tuple(g.choose([1, 2, 3, 3, 4, 5] if strange else [1, 3]) for _ in spatial)
     stride = tuple(g.choose([1, 1, 2, 3] if strange else [1, 1, 2]) for _ in spatial)
     dilation = tuple(g.choose([1, 2, 3]) if strange else 1 for _ in spatial)
-    even = tuple((d * (k - 1) // 2,) * 2 for k, d in zip(kernel, dilation, strict=True))
+    half = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
+    even = tuple((n, n) for n in half)
     uneven = tuple((g.upto(0, k), g.upto(0, k)) for k in kernel)
     padding = uneven if strange and g.chance(0.7) else even
     depth = dims(x)[1] // groups
@@ -234,6 +235,8 @@ def binary(g: Grower) -> Value | None:
         case "mean":
             axes = tuple(axis for axis in range(a.type.rank) if g.chance(0.5))
             other = g.add(ReduceMean(axes, True), a) if axes else other
+        case _:
+            pass
     if other is None:
         return None
     op = g.choose([Add(), Sub(), Mul()])

@@ -37,7 +37,8 @@ class _Network:
     def conv(self, x: Value, outputs: int, kernel: int, groups: int = 1) -> Value:
         depth = x.type.static_shape[1] // groups
         weight = self.constant(outputs, depth, kernel, kernel, scale=1.0 / (kernel * depth**0.5))
-        op = Conv((1, 1), ((kernel // 2,) * 2,) * 2, (1, 1), groups)
+        half = (kernel // 2, kernel // 2)
+        op = Conv((1, 1), (half, half), (1, 1), groups)
         return self.graph.insert(op, [x, weight, self.constant(outputs, scale=0.3)], origin="conv").output
 
     def build(self) -> Graph:

@@ -272,7 +272,7 @@ class _Tail:
             constants["weight"] = self.weight[:, :, None, :]
         if out is not None:
             constants |= rounding_constants(site, out, getattr(node.op, "clamp", None))
-        if self._residual is not None:
+        if len(node.inputs) > 3:
             residual = quant_of(node.inputs[3].type)
             constants["residual_zero_point"] = site.stored(residual.zero_point[0])
             constants["residual_multiplier"] = multiplier([residual], out)[0]

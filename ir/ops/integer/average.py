@@ -138,6 +138,7 @@ class QResize(IntegerOp):
             index, weight = self.taps(axis, x.shape[axis])
             shape = [1] * x.ndim
             shape[axis] = -1
-            total = sum(total.take(index[:, tap], axis) * weight[:, tap].reshape(shape) for tap in range(2))
+            before, after = (total.take(index[:, tap], axis) * weight[:, tap].reshape(shape) for tap in range(2))
+            total = before + after
         divisor = float(1 << (self.WEIGHT_BITS * len(axes)))
         return store(accumulator(total) * multiplier([quant_of(types[0])], self.out, divisor), self.out)
