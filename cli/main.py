@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..ir.errors import OctavoError
+from ..ir.errors import OctavoError, UsageError
 from .console import print_error, print_json
 
 EXIT_DEFECT = 70
@@ -76,12 +76,9 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     words = [word for word in arguments if word != "--debug"]
     try:
-        app(words, prog_name="octavo")
+        result = app(words, prog_name="octavo", standalone_mode=False)
     except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if code == EXIT_INTERRUPTED:
-            print("interrupted, nothing was left half-written", file=sys.stderr)
-        return code
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except OctavoError as error:
         return _fail(error, words, debug)
     except BrokenPipeError:
@@ -90,8 +87,20 @@ def run(arguments: Sequence[str]) -> int:
         where = error.filename if isinstance(error.filename, str) else None
         return _fail(OctavoError(error.strerror or str(error), where=where), words, debug)
     except Exception as error:  # noqa: BLE001 - what nobody foresaw is a defect, and says so
-        return _report_defect(error)
-    return 0
+        return _fail_usage(error, words, debug) if hasattr(error, "format_message") else _report_defect(error)
+    if result == EXIT_INTERRUPTED:
+        print("interrupted, nothing was left half-written", file=sys.stderr)
+    return result if isinstance(result, int) else 0
+
+
+def _fail_usage(error: Any, arguments: Sequence[str], debug: bool) -> int:
+    """What the parser of the command line refuses, as one of our own errors. Without arguments, it printed the help."""
+    message: str = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return UsageError.exit_code
+    context = getattr(error, "ctx", None)
+    command: str = context.command_path if context is not None else "octavo"
+    return _fail(UsageError(message.rstrip("."), hint=f"{command} --help"), arguments, debug)
 
 
 def _fail(error: OctavoError, arguments: Sequence[str], debug: bool) -> int:

@@ -170,3 +170,16 @@ def test_an_interrupted_compilation_leaves_nothing(place: Path, tmp_path: Path, 
     assert time.monotonic() - start < 10
     assert b"Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_json_errors_of_the_command_line_are_json(octavo: Octavo, place: Path) -> None:
+    error = octavo("inspect", "--json").json["error"]
+    assert "Missing argument" in error["what"]
+    assert error["hint"] == "octavo inspect --help"
+    assert error["exit_code"] == 2
+
+
+def test_without_arguments_the_help_is_shown(octavo: Octavo) -> None:
+    result = octavo()
+    assert result.code == 2
+    assert "Usage: octavo" in result.out + result.err
