@@ -167,6 +167,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints may reach the pipe
+    # tvm_ffi imports torch where it can, for tensors we never exchange: two thirds of the start-up.
+    sys.modules["torch"] = None  # type: ignore[assignment]
     from . import codegen
     from .isa import get_isa
 
