@@ -10,6 +10,7 @@ from ..bundle.program import Place, PlanProgram
 from ..bundle.weights import WeightStore
 from ..tvm.isa import Isa
 from ..tvm.kernels.base import KernelSpec
+from ..tvm.lower.refusals import REFUSALS
 from ..tvm.lower.registry import find_lowering
 from .builder import PlanBuilder, dtype_of
 from .views import Storage, View, dense_strides
@@ -75,7 +76,7 @@ def _lower(site: PlanBuilder, node: Node) -> None:
         return
     lowering = find_lowering(node.op)
     if lowering is None:
-        site.refuse(node, "no kernel for this op on these types yet")
+        site.refuse(node, REFUSALS.get(node.op.name, "an op of another package, without a lowering"))
         for value in node.outputs:
             shape = value.type.static_shape
             storage = Storage(Place.ARENA, 0)
