@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
-# -m EXPRESSION or a path, for example: make test ARGS="tests/test_packaging.py"
+# For example: make test ARGS="tests/test_packaging.py", make bench ARGS="speed --models resnet18"
 ARGS ?=
 
 .PHONY: test nightly lint format demo bench clean
@@ -56,7 +56,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python docs/demo/demo.py $(ARGS)
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m pytest tests/benchmarks $(ARGS)
+	cd tests && ../$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,12 @@ ARM_TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-gcc")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also run the tests marked nightly")
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from what the code prints")
+
+
+def pytest_configure() -> None:
+    # A runner in the background ignores SIGINT, and processes inherit that: those a test interrupts would go on.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
