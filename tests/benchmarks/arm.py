@@ -46,7 +46,7 @@ def _counter(folder: Path, prefix: str, scratch: Path) -> Callable[[str, int], i
     subprocess.run([compiler, "-shared", "-fPIC", "-O2", source, "-o", plugin], check=True)
 
     def count(cpu: str, times: int) -> int:
-        words = ["qemu-aarch64", "-plugin", plugin, program, folder / "weights.bin", str(times)]
+        words = ["qemu-aarch64", "-plugin", str(plugin), str(program), str(folder / "weights.bin"), str(times)]
         environment = os.environ | {"QEMU_CPU": cpu}
         result = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
         found = re.search(r"instructions (\d+)", result.stderr)

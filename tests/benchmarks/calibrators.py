@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def measure(subject: Subject) -> dict[str, dict[str, float]]:
     return found
 
 
-def _answers(graph: Graph, batches: list[Feeds]) -> np.ndarray[Any, Any]:
+def _answers(graph: Graph, batches: Sequence[Feeds]) -> np.ndarray[Any, Any]:
     return np.concatenate([next(iter(run_graph(graph, feeds).values())) for feeds in batches]).astype(np.float64)
 
 

@@ -36,13 +36,14 @@ def measure(name: str) -> dict[str, Any]:
         columns = zip(*calibration_of(model), strict=True)
         graph = onnx.load(source, load_external_data=False).graph
         names = [value.name for value in graph.input]
-        np.savez(given, **{name: np.concatenate(column) for name, column in zip(names, columns, strict=True)})
+        arrays: dict[str, Any] = {name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}
+        np.savez(given, **arrays)
         return {title: _compile(source, given, scratch / "bundle", options) for title, options in TARGETS.items()}
 
 
 def _compile(source: Path, calibration: Path, output: Path, options: Sequence[str]) -> dict[str, float]:
     octavo = (sys.executable, "-c", "from octavo.cli.main import main; main()")
-    words = [*octavo, "compile", source, "--calib", calibration, "-o", output, "--no-cache", *options]
+    words = [*octavo, "compile", str(source), "--calib", str(calibration), "-o", str(output), "--no-cache", *options]
     start, peak = time.perf_counter(), 0.0
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
