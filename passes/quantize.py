@@ -163,7 +163,8 @@ class _Grids:
     def activation(self, observer: Node) -> None:
         """Replace an observer by its grid; a concat hands its grid to its inputs instead."""
         op = observer.op
-        assert isinstance(op, Observer) and op.bounds is not None
+        assert isinstance(op, Observer)
+        assert op.bounds is not None
         grid = activation_grid(op.bounds, op.symmetric)
         source = observer.inputs[0]
         if isinstance(source.op, Concat) and source.producer is not None:

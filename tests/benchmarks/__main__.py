@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure, then write the documents.")
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)} or report; all by default")
     parser.add_argument("--models", nargs="+", help="only these models of the zoo")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads for speed")

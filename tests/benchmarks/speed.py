@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -101,7 +101,7 @@ def _ratio(numerator: Sequence[float], denominator: Sequence[float]) -> list[flo
 
 
 @contextmanager
-def raised_priority() -> Iterator[None]:
+def raised_priority() -> Generator[None]:
     """Other processes get out of the way, where the system allows to ask for that."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(PermissionError):
