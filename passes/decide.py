@@ -7,14 +7,14 @@ that does multiply-accumulate work: converting to int8 and back around a lone ac
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..ir.graph import Decision, Graph, Node, Precision, Value
 from ..ir.op import Quantization, operand_index
 from ..ir.ops.constant import Constant
 from ..ir.ops.conv import Conv, ConvTranspose
-from ..ir.ops.elementwise import Binary
+from ..ir.ops.elementwise import Add, Binary
 from ..ir.ops.matmul import MatMul
 from ..ir.ops.norm import LayerNorm, Softmax
 from ..ir.ops.pool import AvgPool, MaxPool
@@ -56,6 +56,10 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
             candidates[node] = node.op.rule.value
         else:
             decisions[node] = Decision(Precision.FLOAT, node.op.rule.value, obstacle)
+    for node in [n for n in candidates if _is_normalized_in_float(n, candidates)]:
+        del candidates[node]
+        reason = "a float layer_norm reads the sum: its outliers would take the whole grid"
+        decisions[node] = Decision(Precision.FLOAT, node.op.rule.value, reason)
     for island in _islands(candidates):
         works = any(n.op.rule in MAC_RULES for n in island)
         for node in island:
@@ -123,6 +127,13 @@ def activation_operands(node: Node) -> tuple[int, ...]:
             return (0,)
         case _:
             return tuple(range(len(node.inputs)))
+
+
+def _is_normalized_in_float(node: Node, candidates: Mapping[Node, str]) -> bool:
+    """Whether a sum, of a residual stream usually, goes to a layer norm that stays in float."""
+    return isinstance(node.op, Add) and any(
+        isinstance(user.op, LayerNorm) and user not in candidates for user in node.output.users
+    )
 
 
 def _rounds(node: Node, decisions: dict[Node, Decision]) -> bool:

@@ -18,7 +18,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.ops.conv import Conv, ConvTranspose, Padding
 from ..ir.ops.elementwise import Add, Clamp, HardSigmoid, Mul, Relu, Sigmoid
 from ..ir.ops.matmul import Linear
-from ..ir.ops.norm import Softmax
+from ..ir.ops.norm import LayerNorm, Softmax
 from ..ir.ops.pool import AvgPool, MaxPool, Window
 from ..ir.ops.shape import Pad
 from .analysis import has_residual, used_once
@@ -127,6 +127,8 @@ def _takes_residual(node: Node, value: Value, other: Value, rewriter: Rewriter) 
         return rewriter.note(node, f"{layer.where} has an activation or a residual already")
     if not used_once(value):
         return rewriter.note(node, f"the output of {layer.where} has other uses")
+    if any(isinstance(user.op, LayerNorm) for user in node.output.users):
+        return rewriter.note(node, "a layer_norm reads the sum, whose outliers need float")
     if not value.type == other.type == node.output.type:
         return rewriter.note(node, f"{other!r} broadcasts against the output of {layer.where}")
     return True

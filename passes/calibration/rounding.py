@@ -18,7 +18,7 @@ def balanced(grid: np.ndarray) -> np.ndarray:
     No integer lies outside the range that rounding every element up or down can reach.
     """
     outputs, channels, taps = grid.shape
-    rounded = np.rint(grid)
+    rounded: np.ndarray = np.rint(grid)
     if taps > 1:
         flat = (grid - rounded).reshape(outputs * channels, taps)
         rounded += _flips(flat).reshape(grid.shape)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from octavo.ir import Graph
 from octavo.ir.constants import Tensor
 from octavo.ir.errors import CalibrationError, UsageError
+from octavo.ir.ops.constant import Constant
 from octavo.ir.ops.elementwise import Add, Log, Relu
 from octavo.ir.ops.matmul import Linear, MatMul
 from octavo.ir.ops.norm import Softmax
@@ -63,7 +64,7 @@ def test_observers_stand_where_integer_nodes_read_and_every_node_has_a_decision(
     lines: list[str] = []
     Pipeline.parse("observe{method=mse,keep-float=[second]}").run(graph, PassContext(report=lines.append))
     assert [n.op for n in graph.nodes if isinstance(n.op, Observer)] == [Observer(key, "mse") for key in ("x", "first")]
-    assert all(node.decision for node in graph.nodes if not isinstance(node.op, Observer))
+    assert all(node.decision for node in graph.nodes if not isinstance(node.op, Observer | Constant))
     assert "stay in float" in lines[0]
 
 
