@@ -16,16 +16,18 @@ from .building import source_of
 from .subjects import Subject
 
 MODELS = ("mobilenet_v2", "efficientnet_lite0", "ppocr_cls", "page_orientation", "crepe_tiny", "ppocr_rec", "minilm_l6")
+KEEP = "keep-float=[op:layer_norm]"
 OPTIONS = {
-    "minmax": "observe{method=minmax},calibrate,quantize",
-    "percentile:99.99": "observe{method=percentile:99.99},calibrate,quantize",
-    "percentile:99.999": "observe{method=percentile:99.999},calibrate,quantize",
-    "entropy": "observe{method=entropy},calibrate,quantize",
-    "mse": "observe{method=mse},calibrate,quantize",
-    "mse, weights per tensor": "observe{method=mse},calibrate,quantize{weights=per-tensor}",
+    "mse (the default)": f"observe{{method=mse,{KEEP}}},calibrate,quantize",
+    "minmax": f"observe{{method=minmax,{KEEP}}},calibrate,quantize",
+    "percentile:99.99": f"observe{{method=percentile:99.99,{KEEP}}},calibrate,quantize",
+    "entropy": f"observe{{method=entropy,{KEEP}}},calibrate,quantize",
+    "mse, weights rounded to the nearest": f"observe{{method=mse,{KEEP}}},calibrate,quantize{{rounding=nearest}}",
+    "mse, weights per tensor": f"observe{{method=mse,{KEEP}}},calibrate,quantize{{weights=per-tensor}}",
+    "mse, layer norms in int8": "observe{method=mse},calibrate,quantize",
 }
 BEFORE = "fold-qdq,prepare,compose"
-EVALUATED = 100
+EVALUATED = 50
 """Evaluation samples: the interpreter is slow."""
 
 
