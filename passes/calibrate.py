@@ -17,6 +17,7 @@ from ..ir.interpreter import run_graph
 from ..ir.ops.norm import Softmax
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Feeds, Pass, PassContext
+from .calibration.importance import Importance, importance_of
 from .calibration.methods import Statistic, new_statistic
 from .calibration.ranges import check_names
 from .registry import register_pass
@@ -70,9 +71,10 @@ class Calibrate(Pass):
             )
         total = len(context.calibration) if isinstance(context.calibration, Sized) else None
         total = self.batches if total is None else min(total, self.batches or total)
+        importance = {value: importance_of(value) for value in wanted}
         done = 0
         for done, feeds in enumerate(self._limited(context.calibration), 1):
-            _run_batch(graph, feeds, wanted, done)
+            _run_batch(graph, feeds, wanted, importance, done)
             context.progress("calibrate", done, total)
         if not done:
             raise CalibrationError("the calibration data is empty", expected="at least one batch")
@@ -81,14 +83,20 @@ class Calibrate(Pass):
         return itertools.islice(batches, self.batches)
 
 
-def _run_batch(graph: Graph, feeds: Feeds, wanted: dict[Value, Statistic], number: int) -> None:
+def _run_batch(
+    graph: Graph,
+    feeds: Feeds,
+    wanted: dict[Value, Statistic],
+    importance: dict[Value, Importance | None],
+    number: int,
+) -> None:
     axes = {value: _softmax_axis(value) for value in wanted}
 
     def observe(value: Value, tensor: torch.Tensor) -> None:
         statistic = wanted.get(value)
         if statistic is not None:
             axis = axes[value]
-            statistic.update(tensor if axis is None else _above_underflow(tensor, axis))
+            statistic.update(tensor if axis is None else _above_underflow(tensor, axis), importance[value])
 
     try:
         run_graph(graph, feeds, observe)

@@ -11,6 +11,7 @@ import torch
 
 from ...ir.errors import UsageError
 from .histogram import Histogram
+from .importance import Importance
 from .thresholds import Bounds, entropy_bounds, mse_bounds, percentile_bounds
 
 MASK_MAGNITUDE = 1e30
@@ -27,8 +28,11 @@ class Statistic(ABC):
         self.seen = False
         self.masked = False
 
-    def update(self, x: torch.Tensor) -> None:
-        """Take in one batch; raises :class:`FloatingPointError` when it holds a NaN."""
+    def update(self, x: torch.Tensor, importance: Importance | None = None) -> None:
+        """Take in one batch; raises :class:`FloatingPointError` when it holds a NaN.
+
+        ``importance`` says which channels matter more, for methods that care.
+        """
         if x.numel() == 0:
             return
         low, high = (float(extreme) for extreme in torch.aminmax(x))
@@ -40,11 +44,12 @@ class Statistic(ABC):
             if x.numel() == 0:
                 return
             low, high = (float(extreme) for extreme in torch.aminmax(x))
-        self.add(x, low, high)
+            importance = None
+        self.add(x, low, high, importance)
         self.seen = True
 
     @abstractmethod
-    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
         """Take in elements that are finite, with their extremes."""
 
     def result(self, symmetric: bool) -> Bounds:
@@ -64,7 +69,7 @@ class MinMax(Statistic):
         super().__init__()
         self.range: Bounds = (math.inf, -math.inf)
 
-    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
         self.range = min(self.range[0], low), max(self.range[1], high)
 
     def bounds(self, symmetric: bool) -> Bounds:
@@ -79,7 +84,7 @@ class MovingAverage(Statistic):
         self.momentum = momentum
         self.range: Bounds = (0.0, 0.0)
 
-    def add(self, x: torch.Tensor, low: float, high: float) -> None:
+    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
         if not self.seen:
             self.range = low, high
             return
@@ -91,15 +96,17 @@ class MovingAverage(Statistic):
 
 
 class Distribution(Statistic):
-    """A histogram, and a rule that reads a range from it."""
+    """A histogram, and a rule that reads a range from it. When ``weighted``, important channels count more in it."""
 
-    def __init__(self, rule: Callable[[Histogram, bool], Bounds]) -> None:
+    def __init__(self, rule: Callable[[Histogram, bool], Bounds], *, weighted: bool = False) -> None:
         super().__init__()
         self.rule = rule
+        self.weighted = weighted
         self.histogram = Histogram()
 
-    def add(self, x: torch.Tensor, low: float, high: float) -> None:
-        self.histogram.update(x, low, high)
+    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
+        weights = importance.spread(x) if importance and self.weighted else None
+        self.histogram.update(x, low, high, weights)
 
     def bounds(self, symmetric: bool) -> Bounds:
         return self.rule(self.histogram, symmetric)
@@ -113,7 +120,7 @@ METHODS: dict[str, Callable[..., Statistic]] = {
     "minmax": MinMax,
     "moving-average": MovingAverage,
     "percentile": _percentile,
-    "mse": lambda: Distribution(mse_bounds),
+    "mse": lambda: Distribution(mse_bounds, weighted=True),
     "entropy": lambda: Distribution(entropy_bounds),
 }
 _PARAMETERS = {"moving-average": (0.0, 1.0), "percentile": (50.0, 100.0)}
