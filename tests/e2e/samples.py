@@ -16,11 +16,17 @@ from octavo.ir import Graph, Value, run_graph
 from octavo.ir.op import Quantization
 from octavo.ir.types import DType
 from octavo.passes.base import PassContext
-from octavo.passes.pipeline import Pipeline
+from octavo.passes.pipeline import NAMED, Pipeline
 
-BATCH = 11
+PIPELINE = "fold-qdq,prepare,compose,observe{method=mse},calibrate,quantize,lower-integer,finish"
+"""What ``int8`` runs, but for its rule that layer norms stay in float: here every op is to become integer."""
+
+BATCH = 13
 """Seeds of one batch: no divisor of the number of recipes, so that every recipe meets every level."""
 CI_BATCHES = 12
+FIRST_SEED = 88
+"""From here on the first batches hold every op on every level (``test_coverage.py``)."""
+PIPELINE = NAMED["int8"].replace(",keep-float=[op:layer_norm]", "")
 NIGHTLY_BATCHES = 200
 
 
@@ -36,9 +42,9 @@ class Sample:
 
 @functools.cache
 def frozen(seed: int) -> Graph:
-    """The random graph of a seed after the whole int8 pipeline."""
+    """The random graph of a seed after the whole pipeline."""
     graph = random_graph(seed)
-    Pipeline.parse("int8").run(graph, PassContext(calibration=calibration(graph, seed)))
+    Pipeline.parse(PIPELINE).run(graph, PassContext(calibration=calibration(graph, seed)))
     return graph
 
 
@@ -52,9 +58,14 @@ def batch_levels(batch: int) -> tuple[str, str]:
     return X86_LEVELS[batch % len(X86_LEVELS)], ARM_LEVELS[batch % len(ARM_LEVELS)]
 
 
+def seeds(batch: int) -> range:
+    """The seeds of a batch."""
+    return range(FIRST_SEED + batch * BATCH, FIRST_SEED + (batch + 1) * BATCH)
+
+
 def samples(batch: int) -> Iterator[Sample]:
     """The graphs of a batch that are integer throughout."""
-    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+    for seed in seeds(batch):
         graph = frozen(seed)
         if is_exact(graph):
             yield Sample(seed, graph, random_feeds(graph, seed), batch_levels(batch))
@@ -99,4 +110,4 @@ def _is_computed(value: Value) -> bool:
 
 def count(batches: int, fits: Callable[[Graph], bool]) -> int:
     """How many graphs of the batches fit."""
-    return sum(fits(frozen(seed)) for seed in range(batches * BATCH))
+    return sum(fits(frozen(seed)) for batch in range(batches) for seed in seeds(batch))
