@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from octavo.backends.targets import X86_INT8
+
 from . import arm, calibrators, results, speed
 from .building import ROOT
 from .subjects import SUBJECTS
@@ -186,19 +188,16 @@ def _speed_section(found: Record, threads: int) -> str:
 
 def _levels_table(found: Record) -> str:
     rows: list[tuple[str, ...]] = []
-    levels = list(
-        dict.fromkeys(
-            key.partition("/")[2]
-            for name in speed.MODELS
-            for record in _records(found, name)
-            for key in record["ratios"]
-        )
-    )
+    levels = [level.name for level in X86_INT8.levels if any(_has_level(found, name, level.name) for name in found)]
     for name, title in speed.MODELS.items():
         for record in _records(found, name):
             ratios = (record["ratios"].get(f"int8/{level}") for level in levels)
             rows.append((title, str(record["threads"]), *(_ratio(r) if r else "" for r in ratios)))
     return _table(("network", "threads", *levels), rows)
+
+
+def _has_level(found: Record, name: str, level: str) -> bool:
+    return any(f"int8/{level}" in record["ratios"] for record in _records(found, name))
 
 
 def _records(found: Record, name: str) -> Sequence[Record]:
