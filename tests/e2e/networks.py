@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import octavo
+import onnx
 import torch
 from e2e.bundles import Array
 from e2e.samples import is_exact
@@ -77,9 +78,8 @@ def _make(model: ZooModel, folder: Path) -> None:
 
 def _trace(model: ZooModel, inputs: tuple[Array, ...]) -> Graph:
     if model.name in ONNX_MODELS:
-        graph = trace(model.path())
-        shapes = {value.name: array.shape for value, array in zip(graph.inputs, inputs, strict=True)}
-        return trace(model.path(), shapes=shapes)
+        names = [value.name for value in onnx.load(model.path()).graph.input]
+        return trace(model.path(), shapes={name: x.shape for name, x in zip(names, inputs, strict=True)})
     return trace(model.module(), tuple(map(torch.from_numpy, inputs)))
 
 
