@@ -159,17 +159,25 @@ def test_a_defect_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch, capfd: py
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_compilation_leaves_nothing(place: Path, tmp_path: Path, number: int, code: int) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     command = [sys.executable, "-c", "from octavo.cli.main import main; main()", "compile", str(place / "tiny.onnx")]
     command += ["--calib", str(place / "calib.npz"), "-o", str(tmp_path / "out"), "--no-cache"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
-        time.sleep(5.0)
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, env=environment) as process:
+        # The folder of the kernels appears just before the compiler's processes start, which takes them a second.
+        while not any(scratch.glob("octavo-kernels-*")):
+            assert process.poll() is None, "it ended before it could be interrupted"
+            time.sleep(0.01)
+        time.sleep(0.2)
         os.killpg(process.pid, number)
         start = time.monotonic()
         _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert time.monotonic() - start < 10
     assert b"Traceback" not in err
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [scratch]
+    assert not list(scratch.iterdir())
 
 
 def test_json_errors_of_the_command_line_are_json(octavo: Octavo, place: Path) -> None:
