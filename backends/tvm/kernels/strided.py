@@ -58,6 +58,10 @@ class Loops:
         """Whether some operand's last axis is neither contiguous nor constant: one element at a time."""
         return any(stride not in (0, 1) for stride in self.inner_strides) or self.inner_strides[-1] == 0
 
+    def whole_blocks(self, step: int) -> bool:
+        """Whether blocks of `step` elements end where every operand does, so that whole vectors stay inside."""
+        return self.contiguous and self.inner >= step
+
     @property
     def one_by_one(self) -> bool:
         """Whether blocks hold a single element."""
