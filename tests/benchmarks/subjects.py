@@ -148,6 +148,7 @@ SUBJECTS: Mapping[str, Subject] = {
     for subject in (
         _imagenet("mobilenet_v2", "MobileNetV2"),
         _imagenet("efficientnet_lite0", "EfficientNet-Lite0"),
+        _imagenet("efficientnet_lite1", "EfficientNet-Lite1"),
         Subject(
             "cifar10_cnn",
             "CIFAR-10 CNN",

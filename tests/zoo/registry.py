@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from . import bert, cifar, crepe, efficientnet_lite, mobilenet, onnx_models, resnet, samples
-from .images import EFFICIENTNET_LITE0, IMAGENET, ImageRecipe, cifar_photos, photos, seeded_images
+from .images import EFFICIENTNET_LITE0, EFFICIENTNET_LITE1, IMAGENET, ImageRecipe, cifar_photos, photos, seeded_images
 
 Inputs = tuple[NDArray[Any], ...]
 
@@ -100,6 +100,12 @@ _ALL = (
         efficientnet_lite.efficientnet_lite0,
         partial(_photo, EFFICIENTNET_LITE0),
         recipe=EFFICIENTNET_LITE0,
+    ),
+    ZooModel(
+        "efficientnet_lite1",
+        efficientnet_lite.efficientnet_lite1,
+        partial(_photo, EFFICIENTNET_LITE1),
+        recipe=EFFICIENTNET_LITE1,
     ),
     ZooModel("minilm_l6", bert.minilm_l6, _sentence, ("ids", "mask")),
     ZooModel("mobilenet_v2", mobilenet.mobilenet_v2, partial(_photo, IMAGENET), recipe=IMAGENET),

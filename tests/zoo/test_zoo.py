@@ -46,7 +46,7 @@ def test_every_model_answers_its_samples(name: str) -> None:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1"])
 def test_image_classifiers_know_most_of_twenty_photographs(name: str) -> None:
     recipe = zoo_model(name).recipe
     assert recipe is not None
@@ -55,12 +55,13 @@ def test_image_classifiers_know_most_of_twenty_photographs(name: str) -> None:
 
 
 @pytest.mark.models
-def test_our_efficientnet_is_the_one_in_the_package() -> None:
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1"])
+def test_our_efficientnets_are_those_of_the_package(name: str) -> None:
     package = importlib.import_module("efficientnet_lite_pytorch")
-    theirs = package.EfficientNet.from_name("efficientnet-lite0").eval()
-    ours = zoo_model("efficientnet_lite0").module()
+    theirs = package.EfficientNet.from_name(name.replace("_", "-")).eval()
+    ours = zoo_model(name).module()
     theirs.load_state_dict(ours.state_dict())
-    (x,) = map(torch.from_numpy, zoo_model("efficientnet_lite0").sample(0))
+    (x,) = map(torch.from_numpy, zoo_model(name).sample(0))
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
 
