@@ -170,7 +170,11 @@ static int32_t default_threads(void) {
   const char *text = getenv("OCTAVO_NUM_THREADS");
   int32_t threads = text ? (int32_t)strtol(text, NULL, 10) : 0;
   cpu_set_t allowed;
-  if (threads < 1 && sched_getaffinity(0, sizeof allowed, &allowed) == 0) threads = CPU_COUNT(&allowed);
+  if (threads < 1 && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    int32_t quota = quota_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
+    threads = CPU_COUNT(&allowed);
+    if (quota < threads) threads = quota;
+  }
   return threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
 }
 
