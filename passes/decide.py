@@ -29,6 +29,8 @@ MAC_RULES = frozenset({Quantization.WEIGHTED, Quantization.MATMUL})
 _BOOKKEEPING = (Constant, Observer, FakeQuantize)
 """Nodes that take the form their readers want."""
 
+_BECAME_STATIC = "static int8: dynamic (or weight-only) quantization became static, the weights keep their grid"
+
 MAX_SUMMED = 1 << 15
 """Elements an integer sum of int8 squares may run over without leaving int32."""
 
@@ -60,10 +62,12 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
         del candidates[node]
         reason = "a float layer_norm reads the sum: its outliers would take the whole grid"
         decisions[node] = Decision(Precision.FLOAT, node.op.rule.value, reason)
+    prequantized = is_prequantized(graph)
     for island in _islands(candidates):
         works = any(n.op.rule in MAC_RULES for n in island)
         for node in island:
-            decisions[node] = _island_decision(node, works)
+            became = not prequantized and _keeps_its_weights(node)
+            decisions[node] = _island_decision(node, works, _BECAME_STATIC if became else "static int8")
     return {node: decisions[node] for node in graph.nodes if not isinstance(node.op, _BOOKKEEPING)}
 
 
@@ -98,8 +102,13 @@ def plan_observers(graph: Graph, decisions: dict[Node, Decision]) -> list[tuple[
 
 
 def is_prequantized(graph: Graph) -> bool:
-    """Whether the model came with grids of its own: what it leaves in float then stays float."""
-    return any(isinstance(node.op, FakeQuantize) for node in graph.nodes)
+    """Whether the model came with grids for its activations: what it leaves in float then stays float.
+
+    Weights may come with grids alone, from weight-only or dynamic quantization: activations then need ranges still.
+    """
+    return any(
+        isinstance(node.op, FakeQuantize) and not isinstance(node.inputs[0].op, Constant) for node in graph.nodes
+    )
 
 
 def inherits_grid(value: Value, decisions: dict[Node, Decision]) -> bool:
@@ -266,8 +275,13 @@ def _neighbours(node: Node) -> Iterator[Node]:
                 yield user
 
 
-def _island_decision(node: Node, works: bool) -> Decision:
+def _keeps_its_weights(node: Node) -> bool:
+    """Whether a layer came with integer weights, from dynamic or weight-only quantization."""
+    return node.op.rule is Quantization.WEIGHTED and isinstance(node.inputs[1].op, FakeQuantize)
+
+
+def _island_decision(node: Node, works: bool, reason: str) -> Decision:
     rule = node.op.rule.value
     if works:
-        return Decision(Precision.QUANTIZED, rule, "static int8")
+        return Decision(Precision.QUANTIZED, rule, reason)
     return Decision(Precision.FLOAT, rule, "no multiply-accumulate work beside it: converting would cost more")

@@ -7,17 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..ir.graph import Graph, Node, Value
+from ..ir.constants import Tensor
+from ..ir.graph import Graph, Node
 from ..ir.op import Quantization
 from ..ir.ops.constant import Constant
-from ..ir.ops.quantize import Dequantize, FakeQuantize, Quantize, dequantize_array, integer_range
-from ..ir.types import DType, QuantParams
+from ..ir.ops.dynamic import AsQuantized
+from ..ir.ops.quantize import Dequantize, Quantize, dequantize_array
+from ..ir.ops.shape import Gather
+from ..ir.types import QuantParams, per_tensor
 from .base import Exactness, Pass, PassContext
+from .grids import SHIFT, fake_quantized, weight_on_grid
 from .registry import register_pass
 from .rewriting import Rewriter, pattern, rewrite
-
-SHIFT = {DType.I8: 0, DType.U8: 128}
-"""What to subtract from stored values to get them as signed bytes."""
 
 
 @register_pass
@@ -33,7 +34,7 @@ class FoldQdq(Pass):
     exactness: ClassVar[Exactness] = Exactness.CLOSE
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
-        return rewrite(graph, (sink_quantize, sink_dequantize, pair_to_fake, weight_to_fake), context)
+        return rewrite(graph, (sink_quantize, sink_dequantize, pair_to_fake, weight_to_fake, rows_of_bytes), context)
 
 
 @pattern(Dequantize)
@@ -43,7 +44,7 @@ def pair_to_fake(node: Node, rewriter: Rewriter) -> bool:
         case Quantize(dtype=dtype, quant=quant) if dtype in SHIFT and quant.axis is None:
             source = node.inputs[0].producer
             assert source is not None
-            return rewriter.replace(node, _fake(rewriter, source.inputs[0], dtype, quant))
+            return rewriter.replace(node, fake_quantized(rewriter, source.inputs[0], dtype, quant))
         case Quantize():
             return rewriter.note(node, "only per-tensor int8 and uint8 activations have integer kernels")
         case _:
@@ -56,9 +57,34 @@ def weight_to_fake(node: Node, rewriter: Rewriter) -> bool:
     stored = node.inputs[0]
     if not isinstance(stored.op, Constant) or stored.type.dtype not in SHIFT or stored.type.quant is None:
         return False
-    real = dequantize_array(stored.op.data.numpy(), stored.type.quant)
-    constant = rewriter.constant(real, stored.name)
-    return rewriter.replace(node, _fake(rewriter, constant, stored.type.dtype, stored.type.quant))
+    array, quant = stored.op.data.numpy(), stored.type.quant
+    if any(user.op.rule is Quantization.WEIGHTED and position == 1 for user, position in node.output.uses):
+        return rewriter.replace(node, weight_on_grid(rewriter, array, quant, stored.name))
+    constant = rewriter.constant(dequantize_array(array, quant), stored.name)
+    return rewriter.replace(node, fake_quantized(rewriter, constant, stored.type.dtype, quant))
+
+
+@pattern(Dequantize)
+def rows_of_bytes(node: Node, rewriter: Rewriter) -> bool:
+    """Rows of an integer table, an embedding mostly, have the grid of the table: signed bytes, which kernels read."""
+    named = node.inputs[0].producer
+    if named is None or not isinstance(named.op, AsQuantized) or named.op.quant.axis is not None:
+        return False
+    rows = named.inputs[0].producer
+    if rows is None or not isinstance(rows.op, Gather) or not isinstance(rows.inputs[0].op, Constant):
+        return False
+    data, shift = rows.inputs[0].op.data.numpy(), SHIFT.get(rows.inputs[0].type.dtype)
+    if shift is None:
+        return rewriter.note(node, "a table of neither int8 nor uint8")
+    quant = named.op.quant
+    signed = Constant(Tensor.of((data.astype(np.int16) - shift).astype(np.int8)), _shifted(quant, shift))
+    table = rewriter.insert(signed, origin=rows.origin, name=rows.inputs[0].name)
+    picked = rewriter.insert(rows.op, table, rows.inputs[1], origin=rows.origin)
+    return rewriter.replace(node, rewriter.insert(node.op, picked))
+
+
+def _shifted(quant: QuantParams, shift: int) -> QuantParams:
+    return per_tensor(quant.scale[0], quant.zero_point[0] - shift)
 
 
 @pattern()
@@ -87,14 +113,3 @@ def sink_dequantize(node: Node, rewriter: Rewriter) -> bool:
         return False
     joined = rewriter.insert(node.op, *(p.inputs[0] for p in producers if p))
     return rewriter.replace(node, rewriter.insert(first, joined))
-
-
-def _fake(rewriter: Rewriter, value: Value, dtype: DType, quant: QuantParams) -> Value:
-    """``value`` on the grid of stored ``dtype`` with ``quant``, as signed bytes."""
-    low, high = (bound - SHIFT[dtype] for bound in integer_range(dtype))
-    zero = quant.zero_point_array().astype(np.float32) - SHIFT[dtype]
-    scale = quant.scale_array()
-    if quant.axis is None:
-        scale, zero = scale.reshape(()), zero.reshape(())
-    parameters = (rewriter.constant(scale, f"{value.name}.scale"), rewriter.constant(zero, f"{value.name}.zero_point"))
-    return rewriter.insert(FakeQuantize(low, high, quant.axis), value, *parameters)

@@ -21,7 +21,7 @@ from ..ir.errors import PassError
 from ..ir.graph import Decision, Graph, Node, Precision, Value
 from ..ir.op import Op
 from ..ir.ops.constant import Constant
-from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer, Quantize, broadcast_params
+from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer, Quantize, broadcast_params, dequantize_array
 from ..ir.types import DType, QuantParams, per_channel, per_tensor
 from .base import Exactness, Pass, PassContext
 from .decide import activation_operands
@@ -169,6 +169,11 @@ class _Lowering:
         if twin not in self._floats:
             producer = twin.producer
             assert producer is not None
+            if isinstance(producer.op, Constant) and reader is not None and twin.type.quant is not None:
+                # A float kernel wants its weight as numbers, not computed from bytes while the network runs.
+                real = dequantize_array(producer.op.data.numpy(), twin.type.quant)
+                self._floats[twin] = self.constant(producer, real, value.name)
+                return self._floats[twin]
             node = self.graph.insert(Dequantize(), [twin], after=producer, origin=producer.origin)
             node.decision = Decision(Precision.FLOAT, "dequantize", "read by a float node or the user")
             self._floats[twin] = node.output

@@ -29,7 +29,8 @@ NAMED: dict[str, str] = {
     "prepare": "simplify,fold-batchnorm,fuse,simplify",
     "finish": "tabulate,decompose,eliminate-common,eliminate-dead",
     "int8": (
-        "fold-qdq,prepare,compose,observe{method=mse,keep-float=[op:layer_norm]},calibrate,quantize,lower-integer,finish"
+        "fold-qdq,fold-dynamic,prepare,compose,observe{method=mse,keep-float=[op:layer_norm]},calibrate,quantize,"
+        "lower-integer,finish"
     ),
     "default": "int8",
 }

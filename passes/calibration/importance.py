@@ -18,6 +18,7 @@ from ...ir.graph import Node, Value
 from ...ir.ops.constant import Constant
 from ...ir.ops.conv import Conv
 from ...ir.ops.matmul import Linear
+from ..decide import constant_source
 
 UNIT = 1024
 """The mean of all weights. They are integers, so that sums of them do not depend on the order of the data."""
@@ -58,9 +59,12 @@ def importance_of(value: Value) -> Importance | None:
 
 def _energy(node: Node) -> tuple[int, np.ndarray] | None:
     """The axis of the input's channels, and the sum of squares of the weights that multiply each."""
-    if not isinstance(node.op, Conv | Linear) or not isinstance(node.inputs[1].op, Constant):
+    if not isinstance(node.op, Conv | Linear):
         return None
-    squares = np.square(node.inputs[1].op.data.numpy().astype(np.float64))
+    weight = constant_source(node.inputs[1]).op
+    if not isinstance(weight, Constant) or weight.data.numpy().dtype != np.float32:
+        return None
+    squares = np.square(weight.data.numpy().astype(np.float64))
     if isinstance(node.op, Linear):
         return -1, squares.sum(axis=0)
     groups = node.op.groups

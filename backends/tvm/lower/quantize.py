@@ -25,6 +25,7 @@ def lower_quantize(site: PlanBuilder, node: Node) -> None:
     assert isinstance(op, Quantize)
     if op.dtype is not DType.I8 or op.quant.axis is not None:
         site.refuse(node, "only per-tensor int8 activations have kernels")
+        site.allocate(node.output)
         return
     order = channels_last_order(x.rank) if x.rank == IMAGE_RANK else x.order()
     out = site.allocate(node.output, order)
@@ -39,6 +40,7 @@ def lower_dequantize(site: PlanBuilder, node: Node) -> None:
     quant = quant_of(node.inputs[0].type)
     if node.inputs[0].type.dtype is not DType.I8 or quant.axis is not None:
         site.refuse(node, "only per-tensor int8 activations have kernels")
+        site.allocate(node.output)
         return
     constants: dict[str, npt.ArrayLike] = {
         "x_zero_point": site.stored(quant.zero_point[0]),

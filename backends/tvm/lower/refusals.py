@@ -4,9 +4,8 @@ from __future__ import annotations
 
 _BEFORE_THE_FREEZE = "stands before the freeze only: run lower-integer"
 _TABLE = "has a kernel as a table between quantized values only, not in float"
-_LOGIC = "truth values and integers have no kernels; compute them outside, or bind them as constants"
 _INDEX = "indexing of this kind has no kernel; compute it outside of the network"
-_DYNAMIC = "dynamic quantization has no kernels yet: compile the float model, with calibration data"
+_DYNAMIC = "is dynamic quantization in a form that fold-dynamic leaves: compile the float model, with calibration data"
 _RECURRENT = "recurrent layers have no kernel yet"
 _RARE = "has no kernel yet"
 
@@ -18,8 +17,6 @@ def _all(reason: str, names: str) -> dict[str, str]:
 REFUSALS: dict[str, str] = {
     **_all(_BEFORE_THE_FREEZE, "fake_quantize observer function"),
     **_all(_TABLE, "acos acosh asin asinh atan atanh cosh shrink sinh tan thresholded_relu"),
-    **_all(_LOGIC, "and equal greater greater_equal isinf isnan less less_equal mod not or shift_left shift_right xor"),
-    **_all(_LOGIC, "bit_cast where"),
     **_all(_INDEX, "gather_elements gather_nd one_hot reverse_sequence scatter_elements scatter_nd trilu topk"),
     **_all(_INDEX, "max_pool_indices max_unpool"),
     **_all(_DYNAMIC, "as_quantized conv_integer dequantize_by dynamic_quantize matmul_integer quantize_by"),
