@@ -233,8 +233,12 @@ class PlanBuilder:
         return node in self._done
 
     def refuse(self, node: Node, reason: str) -> None:
-        """The node has no kernel; every refusal is reported at once."""
+        """The node has no kernel; every refusal is reported at once, so later nodes find its outputs, of no bytes."""
         self._refused.setdefault((node.op.name, reason), []).append(node.where)
+        for value in node.outputs:
+            shape = value.type.static_shape
+            strides = dense_strides(shape, range(len(shape)))
+            self._views.setdefault(value, View(Storage(Place.ARENA, 0), dtype_of(value.type), shape, strides))
 
     def request_border(self, value: Value, border: Border) -> None:
         """A reader of the value wants a border; the first fill wins, extents are joined."""

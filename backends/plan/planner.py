@@ -12,7 +12,7 @@ from ..tvm.isa import Isa
 from ..tvm.kernels.base import KernelSpec
 from ..tvm.lower.refusals import REFUSALS
 from ..tvm.lower.registry import find_lowering
-from .builder import PlanBuilder, dtype_of
+from .builder import PlanBuilder
 from .views import Storage, View, dense_strides
 
 
@@ -77,9 +77,5 @@ def _lower(site: PlanBuilder, node: Node) -> None:
     lowering = find_lowering(node.op)
     if lowering is None:
         site.refuse(node, REFUSALS.get(node.op.name, "an op of another package, without a lowering"))
-        for value in node.outputs:
-            shape = value.type.static_shape
-            storage = Storage(Place.ARENA, 0)
-            site.bind(value, View(storage, dtype_of(value.type), shape, dense_strides(shape, range(len(shape)))))
         return
     lowering.lower(site, node)

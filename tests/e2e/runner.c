@@ -21,7 +21,7 @@ int octavo_amx_emulator_install(void);
 int octavo_amx_emulator_configured(void);
 #endif
 
-enum { MAX_TENSORS = 64, LINE = 1 << 16 };
+enum { MAX_TENSORS = 512, LINE = 1 << 18 };
 static const unsigned char POISON[] = {0xA5, 0x3C};
 
 struct guarded {

@@ -14,6 +14,7 @@ from kernels import (
     test_elementwise,
     test_float,
     test_layer_norm,
+    test_pointwise,
     test_reduce,
     test_resize,
     test_softmax,
@@ -34,6 +35,7 @@ INTEGER: list[KernelSpec] = [
     *test_layer_norm.CASES,
 ]
 MOVING: list[KernelSpec] = [*test_copy.COPIES[:9], *test_copy.BORDERS, *test_resize.NEAREST, *test_resize.GATHERS]
+MOVING += [*test_pointwise.POINTWISE, *test_pointwise.CASTS]
 FLOATS: list[KernelSpec] = [*test_chain.SHAPES, *test_float.REDUCTIONS, *test_float.CONVS, *test_float.MATMULS]
 FUSED = re.compile(r"\bv?fn?m(add|sub|la|ls)")
 #: What LLVM makes of filling and copying loops, and helpers that TVM adds to every module.

@@ -13,8 +13,8 @@ from .strided import Loops, Strides, dense_strides, plan_loops
 class CastSpec(KernelSpec):
     """Element i of `out`, of type `target`, is element i of `x`, of type `source`, as the same number.
 
-    Floats truncate toward zero into integers; ``bool`` is one byte, 1 for every number but 0. Strides are in elements,
-    contiguous when None.
+    Floats truncate toward zero into integers, to the nearest one inside their range; NaN becomes 0. ``bool`` is one
+    byte, 1 for everything but 0. Strides are in elements, contiguous when None.
     """
 
     source: str

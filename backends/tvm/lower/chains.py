@@ -21,6 +21,7 @@ from ...plan.builder import PlanBuilder
 from ...plan.views import View
 from ..kernels.cast import CastSpec
 from ..kernels.chain import ChainSpec, Step
+from .logic import leading_order, lower_integers
 from .registry import lowers
 
 Term = tuple[str, int]
@@ -148,18 +149,12 @@ FUNCTIONS: dict[type[Op], Callable[..., Term]] = {
 }
 
 
-def leading_order(views: Sequence[View], rank: int) -> tuple[int, ...] | None:
-    """How the largest operand of full rank nests its axes; None when there is none."""
-    full = [view for view in views if view.rank == rank and 0 not in view.strides]
-    return max(full, key=lambda view: view.size).order() if full else None
-
-
 @lowers(*FUNCTIONS)
 def lower_chain(site: PlanBuilder, node: Node) -> None:
-    """One kernel for the whole function."""
+    """One kernel for the whole function of floats; integers have kernels of their own."""
     if any(v.type.dtype is not DType.F32 for v in (*node.inputs, *node.outputs)):
-        site.refuse(node, f"no kernel for elements of {node.output.type.dtype.value}")
-        site.allocate(node.output)
+        if not lower_integers(site, node):
+            site.refuse(node, f"no kernel for elements of {node.output.type.dtype.value}")
         return
     views = [site.view(value) for value in node.inputs]
     out = site.allocate(node.output, leading_order(views, node.output.type.rank))

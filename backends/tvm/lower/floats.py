@@ -48,7 +48,6 @@ def _is_float(site: PlanBuilder, node: Node) -> bool:
     if all(v.type.dtype is DType.F32 for v in (*node.inputs, *node.outputs)):
         return True
     site.refuse(node, f"no kernel for elements of {node.inputs[0].type.dtype.value}")
-    site.allocate(node.output)
     return False
 
 
@@ -78,7 +77,6 @@ def lower_conv(site: PlanBuilder, node: Node) -> None:
     weight = _constant_operand(site, node, 1) if _is_float(site, node) else None
     if weight is None or len(op.stride) > 2:
         site.refuse(node, f"no float kernel for {len(op.stride)}-d convolutions of this kind")
-        site.allocate(node.output, channels_last_order(node.output.type.rank))
         return
     source = site.padded(node.inputs[0], Border(op.padding, 0.0))
     out = site.allocate(node.output, channels_last_order(source.rank))
@@ -147,9 +145,9 @@ def lower_linear(site: PlanBuilder, node: Node) -> None:
     op = node.op
     assert isinstance(op, Linear)
     weight = _constant_operand(site, node, 1) if _is_float(site, node) else None
-    out = site.allocate(node.output)
     if weight is None:
         return
+    out = site.allocate(node.output)
     x = site.contiguous(site.view(node.inputs[0]))
     rows = math.prod(x.shape[:-1])
     target = out if out.is_dense() and len(node.inputs) < 4 else site.scratch_view(out.shape, "float32")
@@ -166,9 +164,9 @@ def lower_linear(site: PlanBuilder, node: Node) -> None:
 @lowers(MatMul)
 def lower_matmul(site: PlanBuilder, node: Node) -> None:
     """Batched products of two activations with contiguous rows."""
-    out = site.allocate(node.output)
     if not _is_float(site, node):
         return
+    out = site.allocate(node.output)
     shape = node.output.type.static_shape
     a, b = (site.contiguous(batched(site.view(value), shape)) for value in node.inputs)
     target = out if out.is_dense() else site.scratch_view(out.shape, "float32")
@@ -271,10 +269,10 @@ def lower_batch_norm(site: PlanBuilder, node: Node) -> None:
     op = node.op
     assert isinstance(op, BatchNorm)
     parts = [_constant_operand(site, node, position) for position in range(1, 5)]
-    x = site.view(node.inputs[0])
-    out = site.allocate(node.output, x.order())
     if not _is_float(site, node) or any(part is None for part in parts):
         return
+    x = site.view(node.inputs[0])
+    out = site.allocate(node.output, x.order())
     scale, bias, mean, variance = (np.asarray(part, np.float64) for part in parts)
     factor = scale / np.sqrt(variance + op.epsilon)
     views = [_per_channel(site, values, x.rank) for values in (factor, bias - mean * factor)]
@@ -292,9 +290,9 @@ def lower_avg_pool(site: PlanBuilder, node: Node) -> None:
     """The sum of each window over the count for its place."""
     op = node.op
     assert isinstance(op, AvgPool)
-    out = site.allocate(node.output, channels_last_order(node.output.type.rank))
     if not _is_float(site, node):
         return
+    out = site.allocate(node.output, channels_last_order(node.output.type.rank))
     if len(op.kernel) > 2:
         site.refuse(node, f"no kernel for {len(op.kernel)}-d windows")
         return

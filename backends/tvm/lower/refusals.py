@@ -6,7 +6,7 @@ _BEFORE_THE_FREEZE = "stands before the freeze only: run lower-integer"
 _TABLE = "has a kernel as a table between quantized values only, not in float"
 _INDEX = "indexing of this kind has no kernel; compute it outside of the network"
 _DYNAMIC = "is dynamic quantization in a form that fold-dynamic leaves: compile the float model, with calibration data"
-_RECURRENT = "recurrent layers have no kernel yet"
+_RECURRENT = "has a kernel for constant weights only, after split-recurrent"
 _RARE = "has no kernel yet"
 
 

@@ -44,7 +44,18 @@ def lowers(
     return register
 
 
-FAMILIES = ("chains", "elementwise", "floats", "movement", "normalize", "pool", "quantize", "resize", "weighted")
+FAMILIES = (
+    "chains",
+    "elementwise",
+    "floats",
+    "logic",
+    "movement",
+    "normalize",
+    "pool",
+    "quantize",
+    "resize",
+    "weighted",
+)
 """The modules of this folder that register lowerings."""
 
 

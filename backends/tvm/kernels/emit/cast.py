@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm import tirx
 
-from ...builder import Builder, Expr, cast
+from ...builder import Builder, Expr, cast, intrin
 from ...isa import Isa
 from ..base import emitter
 from ..cast import CastSpec
@@ -20,10 +20,19 @@ def emit(spec: CastSpec, isa: Isa, symbol: str) -> Any:
     x, out = (b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args)
 
     def one(at: list[Expr], count: int) -> None:
-        value = x[at[0]]
+        value = b.let(x[at[0]])
         if spec.target == "bool":
-            value = tirx.NE(value, cast(x.dtype, tirx.const(0, "int32")))
-        b.store(out, at[1], cast(out.dtype, value))
+            # TIR's != is false for NaN, which is a number other than 0 here.
+            value = tirx.Not(value.equal(cast(x.dtype, tirx.const(0, "int32"))))
+        b.store(out, at[1], _converted(value, x.dtype, out.dtype))
 
     emit_loops(b, spec.loops, 1, one)
     return b.finish(spec.noalias)
+
+
+def _converted(value: Expr, source: str, target: str) -> Expr:
+    """Plain conversions of floats out of range differ between processors."""
+    if source != "float32" or target == "float32" or value.ty.dtype == "bool":
+        return cast(target, value)
+    name = "llvm.fptoui.sat" if target.startswith("u") else "llvm.fptosi.sat"
+    return intrin(target, f"{name}.i{target.lstrip('uint')}.f32", value)

@@ -1,0 +1,122 @@
+"""Single ops compiled for every level answer as the interpreter: those on floats, integers and truth values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from e2e.bundles import ARM_LEVELS, X86_LEVELS, Array, Job, build_all, run_jobs
+from e2e.checking import missing_for
+from octavo.backends.tvm.lower.registry import find_lowering
+from octavo.ir import DType, Graph, Op, Value, run_graph
+from octavo.ir.ops import elementwise as ew
+from octavo.ir.ops import logic, math
+from octavo.ir.ops.cast import BitCast, Cast, Where
+from octavo.ir.types import f32
+from support.op_samples import SAMPLES, Sample, boolean, i32, i64, typed
+
+NUMBERS = (DType.BOOL, DType.U8, DType.I8, DType.I32, DType.I64, DType.F32)
+U8 = (typed(DType.U8, 3, 5), typed(DType.U8, 5))
+
+COMPARISONS: list[type[Op]] = [logic.Equal, logic.Greater, logic.GreaterEqual, logic.Less, logic.LessEqual]
+NUMERIC: list[type[Op]] = [*COMPARISONS, ew.Add, ew.Sub, ew.Mul, logic.Minimum, logic.Maximum]
+BITS: list[type[Op]] = [logic.And, logic.Or, logic.Xor, logic.Equal]
+TRUTHS: list[type[Op]] = [*BITS, ew.Add, ew.Mul]
+UNARY: list[type[Op]] = [ew.Neg, ew.Abs, math.Sign, ew.Relu, math.Floor]
+
+
+def extra() -> Iterator[Sample]:
+    """Element types and attributes that the samples of every op leave out."""
+    for binary in NUMERIC:
+        yield Sample(binary(), (i64(3, 5), i64(3, 1)))
+        yield Sample(binary(), (i32(3, 5), i32()))
+    for binary in BITS:
+        yield Sample(binary(), U8)
+    for binary in TRUTHS:
+        yield Sample(binary(), (boolean(2, 4), boolean(2, 1)))
+    for unary in UNARY:
+        yield Sample(unary(), (i64(3, 7),))
+    yield Sample(ew.Clamp(-5.0, 7.0), (i64(3, 7),))
+    yield Sample(ew.Clamp(float("-inf"), 7.0), (i32(3, 7),))
+    yield Sample(ew.Add((0.0, 6.0)), (i32(3, 2), i32(2)))
+    yield Sample(ew.Div(), (i32(3, 7), typed(DType.I32, 1)), None)
+    yield Sample(math.IsInf(True, False), (f32(3, 4),))
+    yield Sample(math.IsNan(), (f32(3, 4),))
+    for dtype in (DType.I64, DType.I32, DType.BOOL, DType.U8):
+        yield Sample(Where(), (boolean(4, 1, 7), typed(dtype, 2, 4, 1, 7), typed(dtype, 7)))
+        yield Sample(Cast(DType.BOOL), (typed(dtype, 5),))
+        yield Sample(Cast(dtype), (boolean(5),))
+    yield Sample(Where(), (boolean(1, 1, 5, 9), f32(2, 3, 5, 9), f32()))
+    yield Sample(Cast(DType.I64), (f32(5, 9),))
+    yield Sample(BitCast(DType.I32), (f32(5, 9),))
+    yield Sample(logic.Mod(), (i64(3, 7), i64(1)))
+
+
+EXACT = {
+    *("mod", "cast", "where", "bit_cast", "not", "and", "or", "xor", "shift_left", "shift_right", "isnan", "isinf"),
+    *("equal", "greater", "greater_equal", "less", "less_equal"),
+}
+"""Ops that are met to the bit on floats too; on integers and truth values all are."""
+CLOSE: dict[str, float] = {}
+"""Ops that torch computes in another order or by other polynomials: how far apart, relative to the largest element."""
+
+
+def _is_checked(sample: Sample) -> bool:
+    types = (*sample.types, *sample.op.infer(*sample.types))
+    known = all(type.dtype in NUMBERS and type.quant is None for type in types)
+    floats = any(type.dtype.is_float for type in types)
+    named = not floats or sample.op.name in EXACT or sample.op.name in CLOSE
+    return bool(sample.types) and known and named and find_lowering(sample.op) is not None
+
+
+CASES = [sample for sample in (*SAMPLES, *extra()) if _is_checked(sample)]
+
+
+def _network() -> tuple[Graph, dict[str, Array]]:
+    """Every sample side by side, each with inputs of its own."""
+    graph = Graph("ops")
+    feeds: dict[str, Array] = {}
+    outputs: list[Value] = []
+    for number, sample in enumerate(CASES):
+        arrays = sample.arrays(number)
+        if isinstance(sample.op, logic.Mod | ew.Div) and not sample.types[1].dtype.is_float:
+            arrays[1] = np.where(arrays[1] == 0, 7, arrays[1])
+        names = [f"x{number}_{position}" for position in range(len(arrays))]
+        feeds.update(zip(names, arrays, strict=True))
+        inputs = [graph.add_input(name, type) for name, type in zip(names, sample.types, strict=True)]
+        outputs += graph.insert(sample.op, inputs, origin=str(sample)).outputs
+    graph.set_outputs(outputs, [f"y{number}" for number in range(len(outputs))])
+    return graph, feeds
+
+
+def _check(levels: Sequence[str], folder: Path) -> None:
+    graph, feeds = _network()
+    expected = run_graph(graph, feeds)
+    (built,) = build_all([graph], levels, folder)
+    for level in levels:
+        (answer,) = run_jobs([Job(built, level, feeds)], level)
+        assert not answer.trouble
+        for (name, want), value in zip(expected.items(), graph.outputs, strict=True):
+            assert value.producer is not None
+            where, op = f"{level}: {value.producer.origin}", value.producer.op
+            if op.name in CLOSE and want.dtype.kind == "f":
+                scale = CLOSE[op.name] * np.nanmax(np.abs(want))
+                np.testing.assert_allclose(answer.outputs[name], want, rtol=0, atol=scale, err_msg=where)
+            else:
+                np.testing.assert_array_equal(answer.outputs[name], want, err_msg=where)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT | CLOSE.keys()))
+def test_named_ops_are_checked(name: str) -> None:
+    assert name in {sample.op.name for sample in CASES}
+
+
+def test_x86_levels(tmp_path: Path) -> None:
+    _check([level for level in X86_LEVELS if missing_for(level) is None], tmp_path)
+
+
+@pytest.mark.arm
+def test_arm_levels(tmp_path: Path) -> None:
+    _check(ARM_LEVELS, tmp_path)
