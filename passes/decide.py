@@ -10,6 +10,8 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..ir.graph import Decision, Graph, Node, Precision, Value
 from ..ir.op import Quantization, operand_index
 from ..ir.ops.constant import Constant
@@ -22,6 +24,7 @@ from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer, Quantize
 from ..ir.ops.resize import Resize
 from ..ir.ops.shape import Concat, Gather, Pad
 from ..ir.types import DType
+from .calibration.masks import MASK_MAGNITUDE
 
 MAC_RULES = frozenset({Quantization.WEIGHTED, Quantization.MATMUL})
 """Rules whose nodes do the work that int8 makes cheaper."""
@@ -215,6 +218,8 @@ def _operand_obstacle(node: Node) -> str | None:
             return f"{mode} padding has no integer kernel"
         case Binary() if all(isinstance(v.op, Constant) for v in node.inputs):
             return "both operands are constant"
+        case Binary() if any(map(_mixes_masks, node.inputs)):
+            return "a constant holds a mask and other numbers, and int8 has no room for both"
         case _ if node.op.rule is Quantization.WEIGHTED:
             return _weight_obstacle(node)
         case _:
@@ -237,6 +242,15 @@ def _weight_obstacle(node: Node) -> str | None:
     if len(parameters) > 1 and not isinstance(constant_source(parameters[1]).op, Constant):
         return "the bias is computed at run time"
     return None
+
+
+def _mixes_masks(value: Value) -> bool:
+    """Whether a constant is a mask, of minus infinity say, that holds finite numbers other than 0 as well."""
+    if not isinstance(value.op, Constant):
+        return False
+    data = value.op.data.numpy()
+    masks = np.abs(data) >= MASK_MAGNITUDE
+    return bool(masks.any() and data[~masks].any())
 
 
 def constant_source(value: Value) -> Value:

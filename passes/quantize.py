@@ -17,6 +17,7 @@ from ..ir.ops.conv import ConvTranspose
 from ..ir.ops.quantize import FakeQuantize, Observer
 from ..ir.ops.shape import Concat
 from .base import Exactness, Pass, PassContext
+from .calibration.masks import MASK_MAGNITUDE, MASK_ROOM
 from .calibration.rounding import balanced
 from .decide import activation_operands
 from .registry import register_pass
@@ -190,6 +191,7 @@ class _Grids:
     ) -> Value:
         """``value`` fake-quantized, just before ``anchor``."""
         self.inserted += 1
+                value = self._without_masks(value, value.op.data.numpy(), node)
         parameters = [
             self.graph.constant(Tensor.of(np.asarray(p, np.float32)), before=anchor, origin=anchor.origin, name=name)
             for p, name in ((scale, f"{value.name}.scale"), (zero, f"{value.name}.zero_point"))
@@ -208,6 +210,17 @@ def _quantized(node: Node) -> bool:
 
 def _require_bounds(graph: Graph) -> None:
     open_ranges = [n.op.key for n in graph.nodes if isinstance(n.op, Observer) and n.op.bounds is None]
+    def _without_masks(self, value: Value, data: np.ndarray, anchor: Node) -> Value:
+        """The constant with numbers that a grid has room for in place of minus infinity and the like."""
+        masks = np.abs(data) >= MASK_MAGNITUDE
+        if not masks.any():
+            return value
+        rest = data[~masks]
+        low, high = float(rest.min(initial=0.0)), float(rest.max(initial=0.0))
+        room = max(high - low, MASK_ROOM)
+        finite = Tensor.of(np.clip(data, low - room, high + room))
+        return self.graph.constant(finite, before=anchor, origin=anchor.origin, name=value.name)
+
     if open_ranges:
         shown = ", ".join(open_ranges[:5]) + (f" and {len(open_ranges) - 5} more" if len(open_ranges) > 5 else "")
         raise CalibrationError(

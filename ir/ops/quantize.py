@@ -71,9 +71,9 @@ class FakeQuantize(Op):
             shape = [1] * x.ndim
             shape[self.axis] = -1
             scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
-        grid = x / scale
-        rounded = grid + (torch.round(grid) - grid).detach()
-        return torch.clamp(rounded, self.low - zero_point, self.high - zero_point) * scale
+        # Clamped first: an infinity minus itself would be NaN.
+        grid = torch.clamp(x / scale, self.low - zero_point, self.high - zero_point)
+        return (grid + (torch.round(grid) - grid).detach()) * scale
 
 
 @register_op
@@ -93,7 +93,8 @@ class Quantize(Op, ExactOp):
     def exact(self, types: Sequence[TensorType], x: np.ndarray) -> np.ndarray:
         scale, zero = broadcast_params(self.quant, x.ndim)
         low, high = integer_range(self.dtype)
-        grid = np.asarray(x, np.float32) / scale
+        with np.errstate(over="ignore"):  # a mask of -3e38 may well become minus infinity
+            grid = np.asarray(x, np.float32) / scale
         # NaN quantizes to the zero point on every target.
         grid = np.nan_to_num(np.rint(np.clip(grid, low - zero, high - zero)), nan=0.0)
         return np.asarray(grid.astype(np.int64) + zero, self.dtype.numpy)

@@ -12,13 +12,8 @@ import torch
 from ...ir.errors import UsageError
 from .histogram import Histogram
 from .importance import Importance
+from .masks import MASK_MAGNITUDE, MASK_ROOM
 from .thresholds import Bounds, entropy_bounds, mse_bounds, percentile_bounds
-
-MASK_MAGNITUDE = 1e30
-"""Elements at least this large are masks (minus infinity, say), not activations: they are left out of statistics."""
-
-MASK_ROOM = 100.0
-"""How far below everything else a mask lies at least in int8; the exponential of -100 is nothing."""
 
 
 class Statistic(ABC):
