@@ -22,7 +22,7 @@ from ..ir.ops.norm import LayerNorm, Softmax
 from ..ir.ops.pool import AvgPool, MaxPool
 from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer, Quantize
 from ..ir.ops.resize import Resize
-from ..ir.ops.shape import Concat, Gather, Pad
+from ..ir.ops.shape import Concat, Gather
 from ..ir.types import DType
 from .calibration.masks import MASK_MAGNITUDE
 
@@ -214,8 +214,6 @@ def _operand_obstacle(node: Node) -> str | None:
             return "resampling of batch or channels"
         case Gather() if not node.inputs[0].type.dtype.is_float:
             return "gathers integers"
-        case Pad(mode=mode) if mode != "constant":
-            return f"{mode} padding has no integer kernel"
         case Binary() if all(isinstance(v.op, Constant) for v in node.inputs):
             return "both operands are constant"
         case Binary() if any(map(_mixes_masks, node.inputs)):

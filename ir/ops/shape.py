@@ -147,10 +147,11 @@ class Pad(Movement):
             return F.pad(x, flat, value=self.value if x.is_floating_point() else int(self.value))
         for axis, (before, after) in enumerate(self.padding):
             if before or after:
-                x = x.index_select(axis, self._source(x.shape[axis], before, after))
+                x = x.index_select(axis, self.sources(x.shape[axis], before, after))
         return x
 
-    def _source(self, size: int, before: int, after: int) -> torch.Tensor:
+    def sources(self, size: int, before: int, after: int) -> torch.Tensor:
+        """Where along an axis of ``size`` each element of the result comes from, when the mode is not constant."""
         position = torch.arange(-before, size + after)
         if self.mode == "edge":
             return position.clamp(0, size - 1)

@@ -148,15 +148,16 @@ def part(g: Grower) -> Value | None:
 
 
 def pad(g: Grower) -> Value | None:
-    """Constants around any axes; negative amounts crop."""
+    """Around any axes constants, in which negative amounts crop, or what lies at the edge."""
     x = g.pick(lambda v: v.type.rank > 0)
     if x is None:
         return None
     pairs = []
+    mode = g.choose(["constant", "constant", "reflect", "edge", "wrap"])
     for n in dims(x):
-        low = -1 if n > 3 and g.chance(0.2) else 0
+        low = -1 if n > 3 and mode == "constant" and g.chance(0.2) else 0
         pairs.append((g.upto(low, 2), g.upto(low, 2)) if g.chance(0.5) else (0, 0))
-    return g.add(Pad(tuple(pairs), g.choose([0.0, 0.0, 0.5, -1.0])), x)
+    return g.add(Pad(tuple(pairs), g.choose([0.0, 0.0, 0.5, -1.0]) if mode == "constant" else 0.0, mode), x)
 
 
 def gather(g: Grower) -> Value | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from ....ir.graph import Node
 from ....ir.ops.cast import Identity
 from ....ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from ...plan.builder import PlanBuilder
-from ...plan.views import ITEM_BYTES
+from ...plan.views import ITEM_BYTES, View
 from ..kernels.gather import GatherSpec
 from .registry import lowers
 
@@ -94,15 +95,50 @@ def lower_gather(site: PlanBuilder, node: Node) -> None:
 
 @lowers(Pad)
 def lower_pad(site: PlanBuilder, node: Node) -> None:
-    """Fill everything with the pad value, then copy the inside."""
+    """Fill everything with the pad value, then copy the inside; in other modes copy outwards from there."""
     op, source = node.op, site.view(node.inputs[0])
     assert isinstance(op, Pad)
     out = site.allocate(node.output, source.order())
-    fill = np.full(1, int(op.value) if source.dtype == "act" else op.value)
-    constant = site.constant(fill.astype(node.output.type.dtype.numpy), node.output.type).reshaped((1,) * out.rank)
-    assert constant is not None
-    site.copy(replace(constant, dtype=out.dtype).expanded(out.shape), out, node.where)
     before = [max(pair[0], 0) for pair in op.padding]
     crop = [max(-pair[0], 0) for pair in op.padding]
     sizes = [n + min(a, 0) + min(b, 0) for n, (a, b) in zip(source.shape, op.padding, strict=True)]
+    if op.mode != "constant" and sizes != list(source.shape):
+        site.refuse(node, f"no kernel for {op.mode} padding that crops other axes")
+        return
+    if op.mode == "constant":
+        _fill(site, node, out, op.value)
     site.copy(source.sliced(crop, sizes), out.sliced(before, sizes), node.where)
+    if op.mode != "constant":
+        _pad_outwards(site, node, out, before, sizes)
+
+
+def _fill(site: PlanBuilder, node: Node, out: View, value: float) -> None:
+    number = np.full(1, int(value) if out.dtype == "act" else value)
+    constant = site.constant(number.astype(node.output.type.dtype.numpy), node.output.type).reshaped((1,) * out.rank)
+    assert constant is not None
+    site.copy(replace(constant, dtype=out.dtype).expanded(out.shape), out, node.where)
+
+
+def _pad_outwards(site: PlanBuilder, node: Node, out: View, starts: list[int], sizes: list[int]) -> None:
+    """Fill the padding axis by axis, each from what is there already: ``sizes`` elements from ``starts`` on."""
+    assert isinstance(node.op, Pad)
+    for axis, (before, after) in enumerate(node.op.padding):
+        size, extent = sizes[axis], out.shape[axis]
+        sources = [before + source for source in node.op.sources(size, before, after).tolist()]
+        for first, last in ((0, before), (before + size, extent)):
+            for start, count, step in _runs(sources, first, last):
+                origin, target, extents, steps = list(starts), list(starts), list(sizes), [1] * out.rank
+                origin[axis], target[axis], extents[axis], steps[axis] = sources[start], start, count, step
+                site.copy(out.sliced(origin, extents, steps), out.sliced(target, extents), node.where)
+        starts[axis], sizes[axis] = 0, extent
+
+
+def _runs(sources: Sequence[int], first: int, last: int) -> Iterator[tuple[int, int, int]]:
+    """(start, count, step) of the stretches of ``sources[first:last]`` that one copy can read."""
+    while first < last:
+        step = sources[first + 1] - sources[first] if first + 1 < last else 1
+        count = 1
+        while first + count < last and sources[first + count] - sources[first + count - 1] == step:
+            count += 1
+        yield first, count, step
+        first += count
