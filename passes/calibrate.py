@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,9 +18,14 @@ from ..ir.ops.norm import Softmax
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Feeds, Pass, PassContext
 from .calibration.importance import Importance, importance_of
-from .calibration.methods import Statistic, new_statistic
+from .calibration.methods import Statistic, new_statistics
 from .calibration.ranges import check_names
+from .calibration.selection import Outputs, Samples, choose_method, set_bounds
+from .calibration.thresholds import Bounds
 from .registry import register_pass
+
+Statistics = Mapping[str, Statistic]
+"""What is remembered of one value, by method."""
 
 SOFTMAX_DEPTH = 12.0
 """Elements this far below the largest of their softmax weigh less than 1e-5, whatever they are exactly."""
@@ -48,22 +53,21 @@ class Calibrate(Pass):
             CalibrationError: no data, data that does not fit the inputs, or NaN in an activation.
             UsageError: a given range names no observed value.
         """
-        observers = {n.output: n for n in graph.nodes if isinstance(n.op, Observer)}
-        check_names(context.ranges, [_observer(n).key for n in observers.values()])
-        wanted: dict[Value, Statistic] = {}
-        for value, node in observers.items():
+        observers = [n for n in graph.nodes if isinstance(n.op, Observer)]
+        check_names(context.ranges, [_observer(n).key for n in observers])
+        wanted: dict[Value, Statistics] = {}
+        for node in observers:
             op = _observer(node)
             if op.key in context.ranges:
                 node.op = dataclasses.replace(op, bounds=context.ranges[op.key])
             else:
-                wanted[value] = new_statistic(op.method)
+                wanted[node.output] = new_statistics(op.method)
         if wanted:
-            self._run(graph, wanted, context)
-        for value, statistic in wanted.items():
-            _write_bounds(observers[value], statistic)
+            samples = self._run(graph, wanted, context)
+            _write_bounds(graph, wanted, samples, context)
         return bool(observers)
 
-    def _run(self, graph: Graph, wanted: dict[Value, Statistic], context: PassContext) -> None:
+    def _run(self, graph: Graph, wanted: dict[Value, Statistics], context: PassContext) -> Samples:
         if context.calibration is None:
             raise CalibrationError(
                 f"{len(wanted)} values need a range, and there is no calibration data",
@@ -72,12 +76,15 @@ class Calibrate(Pass):
         total = len(context.calibration) if isinstance(context.calibration, Sized) else None
         total = self.batches if total is None else min(total, self.batches or total)
         importance = {value: importance_of(value) for value in wanted}
+        samples = Samples(total)
         done = 0
         for done, feeds in enumerate(self._limited(context.calibration), 1):
-            _run_batch(graph, feeds, wanted, importance, done)
+            outputs = _run_batch(graph, feeds, wanted, importance, done)
+            samples.offer(done - 1, feeds, outputs)
             context.progress("calibrate", done, total)
         if not done:
             raise CalibrationError("the calibration data is empty", expected="at least one batch")
+        return samples
 
     def _limited(self, batches: Iterable[Feeds]) -> Iterable[Feeds]:
         return itertools.islice(batches, self.batches)
@@ -86,20 +93,21 @@ class Calibrate(Pass):
 def _run_batch(
     graph: Graph,
     feeds: Feeds,
-    wanted: dict[Value, Statistic],
+    wanted: dict[Value, Statistics],
     importance: dict[Value, Importance | None],
     number: int,
-) -> None:
+) -> Outputs:
     axes = {value: _softmax_axis(value) for value in wanted}
 
     def observe(value: Value, tensor: torch.Tensor) -> None:
-        statistic = wanted.get(value)
-        if statistic is not None:
+        if value in wanted:
             axis = axes[value]
-            statistic.update(tensor if axis is None else _above_underflow(tensor, axis), importance[value])
+            x = tensor if axis is None else _above_underflow(tensor, axis)
+            for statistic in wanted[value].values():
+                statistic.update(x, importance[value])
 
     try:
-        run_graph(graph, feeds, observe)
+        return run_graph(graph, feeds, observe)
     except InputError as error:
         raise CalibrationError(
             f"calibration batch {number} does not fit: {error.what}", expected=error.expected
@@ -140,16 +148,27 @@ def _nan_error(graph: Graph, feeds: Feeds, number: int) -> CalibrationError:
     )
 
 
-def _write_bounds(node: Node, statistic: Statistic) -> None:
+def _write_bounds(graph: Graph, wanted: dict[Value, Statistics], samples: Samples, context: PassContext) -> None:
+    """Give every observer its range; where methods compete, that of the best."""
+    candidates = {node: _ranges(node, statistics) for value, statistics in wanted.items() if (node := value.producer)}
+    first, *others = dict.fromkeys(method for ranges in candidates.values() for method in ranges)
+    if others:
+        found = choose_method(graph, candidates, samples, context.progress)
+        first = next(iter(found))
+        figures = ", ".join(f"{method} {sqnr:.1f} dB" for method, sqnr in found.items())
+        context.report(f"ranges by {first}: {figures} at the outputs of {len(samples.kept)} calibration batches")
+    set_bounds(candidates, first)
+
+
+def _ranges(node: Node, statistics: Statistics) -> dict[str, Bounds]:
     op = _observer(node)
-    if not statistic.seen:
+    if not all(statistic.seen for statistic in statistics.values()):
         raise CalibrationError(
             f"no finite element of %{op.key} was ever seen",
             where=node.where,
             hint=f"give its range: {op.key}=MIN:MAX",
         )
-    low, high = statistic.result(op.symmetric)
-    node.op = dataclasses.replace(op, bounds=(low, high))
+    return {method: statistic.result(op.symmetric) for method, statistic in statistics.items()}
 
 
 def _observer(node: Node) -> Observer:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..ir.graph import Decision, Graph, Node, Precision, Value
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Pass, PassContext
-from .calibration.methods import check_method
+from .calibration.methods import new_statistics
 from .decide import ObserverSpec, activation_operands, decide, is_prequantized, is_quantized, plan_observers
 from .registry import register_pass
 
@@ -19,8 +19,9 @@ class Observe(Pass):
     """Decide for every node whether it becomes integer, and put observers on the values that need a range.
 
     ``method`` says how calibration finds ranges: ``minmax``, ``moving-average``, ``percentile``, ``mse`` or
-    ``entropy``; two of them take a number, as in ``percentile:99.9``. ``keep_float`` lists shell patterns over node
-    names that stay in float.
+    ``entropy``; two of them take a number, as in ``percentile:99.9``. Of alternatives, as in ``mse|minmax``, it takes
+    the one that disturbs the network's outputs least. ``keep_float`` lists shell patterns over node names that stay in
+    float.
     """
 
     method: str = "minmax"
@@ -30,7 +31,7 @@ class Observe(Pass):
     exactness: ClassVar[Exactness] = Exactness.EXACT
 
     def __post_init__(self) -> None:
-        check_method(self.method)
+        new_statistics(self.method)
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
         decisions = decide(graph, self.keep_float)

@@ -14,7 +14,7 @@ from typing import Any
 from ..ir.errors import ParseError
 from .base import Pass
 
-_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+:/@*=%")
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+:/@*=%|")
 """Characters of a string that needs no quotes."""
 
 

@@ -46,19 +46,13 @@ class Quantize(Pass):
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
         """Every observer must hold bounds: run ``calibrate`` before, or give ranges."""
-        _require_bounds(graph)
-        grids = _Grids(graph)
-        for node in list(graph.nodes):
-            if isinstance(node.op, Observer):
-                grids.activation(node)
+        grids = quantize_activations(graph)
         for node in list(graph.nodes):
             if _quantized(node) and node.op.rule is Quantization.WEIGHTED:
                 self._quantize_weight(grids, node)
-            elif _quantized(node):
-                grids.constant_operands(node)
         return grids.inserted > 0
 
-    def _quantize_weight(self, grids: _Grids, node: Node) -> None:
+    def _quantize_weight(self, grids: Grids, node: Node) -> None:
         """The weight's grid: symmetric, raised where the quantized bias or accumulator would leave int32."""
         weight = node.inputs[1]
         input_grid = grid_of(node.inputs[0])
@@ -154,7 +148,23 @@ def _bias_floor(bias: np.ndarray, input_scale: float, axis: int | None) -> np.nd
     return np.asarray(floor.max() if axis is None else floor)
 
 
-class _Grids:
+def quantize_activations(graph: Graph) -> Grids:
+    """Replace every observer by fake quantization to its bounds; constants among activations get their own grid.
+
+    Raises:
+        CalibrationError: observers without bounds.
+    """
+    _require_bounds(graph)
+    grids = Grids(graph)
+    for node in list(graph.nodes):
+        if isinstance(node.op, Observer):
+            grids.activation(node)
+        elif _quantized(node) and node.op.rule is not Quantization.WEIGHTED:
+            grids.constant_operands(node)
+    return grids
+
+
+class Grids:
     """Inserts fake quantization into one graph."""
 
     def __init__(self, graph: Graph) -> None:
@@ -181,6 +191,7 @@ class _Grids:
         for position in activation_operands(node):
             value = node.inputs[position]
             if isinstance(value.op, Constant):
+                value = self._without_masks(value, value.op.data.numpy(), node)
                 data = value.op.data.numpy()
                 symmetric = node.op.rule is Quantization.MATMUL and position == 1
                 grid = activation_grid((float(data.min()), float(data.max())), symmetric)
@@ -191,7 +202,6 @@ class _Grids:
     ) -> Value:
         """``value`` fake-quantized, just before ``anchor``."""
         self.inserted += 1
-                value = self._without_masks(value, value.op.data.numpy(), node)
         parameters = [
             self.graph.constant(Tensor.of(np.asarray(p, np.float32)), before=anchor, origin=anchor.origin, name=name)
             for p, name in ((scale, f"{value.name}.scale"), (zero, f"{value.name}.zero_point"))
@@ -200,16 +210,6 @@ class _Grids:
         names = [f"{value.name}.fq"]
         return self.graph.insert(op, [value, *parameters], before=anchor, origin=anchor.origin, names=names).output
 
-    def _on(self, grid: Grid, value: Value, anchor: Node) -> Value:
-        return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), -128, None)
-
-
-def _quantized(node: Node) -> bool:
-    return node.decision is not None and node.decision.precision is Precision.QUANTIZED
-
-
-def _require_bounds(graph: Graph) -> None:
-    open_ranges = [n.op.key for n in graph.nodes if isinstance(n.op, Observer) and n.op.bounds is None]
     def _without_masks(self, value: Value, data: np.ndarray, anchor: Node) -> Value:
         """The constant with numbers that a grid has room for in place of minus infinity and the like."""
         masks = np.abs(data) >= MASK_MAGNITUDE
@@ -221,6 +221,16 @@ def _require_bounds(graph: Graph) -> None:
         finite = Tensor.of(np.clip(data, low - room, high + room))
         return self.graph.constant(finite, before=anchor, origin=anchor.origin, name=value.name)
 
+    def _on(self, grid: Grid, value: Value, anchor: Node) -> Value:
+        return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), -128, None)
+
+
+def _quantized(node: Node) -> bool:
+    return node.decision is not None and node.decision.precision is Precision.QUANTIZED
+
+
+def _require_bounds(graph: Graph) -> None:
+    open_ranges = [n.op.key for n in graph.nodes if isinstance(n.op, Observer) and n.op.bounds is None]
     if open_ranges:
         shown = ", ".join(open_ranges[:5]) + (f" and {len(open_ranges) - 5} more" if len(open_ranges) > 5 else "")
         raise CalibrationError(

@@ -142,9 +142,13 @@ def new_statistic(method: str) -> Statistic:
     return make(_parameter(name, number))
 
 
-def check_method(method: str) -> None:
-    """Raise :class:`UsageError` unless ``method`` names a calibration method."""
-    new_statistic(method)
+def new_statistics(methods: str) -> dict[str, Statistic]:
+    """The statistic of each alternative in ``methods``, e.g. ``mse|percentile:99.9``, in that order.
+
+    Raises:
+        UsageError: as :func:`new_statistic`.
+    """
+    return {method: new_statistic(method) for method in methods.split("|")}
 
 
 def _parameter(name: str, number: str) -> float:

@@ -96,7 +96,7 @@ def test_optimize_leaves_the_graph_alone_and_reports() -> None:
     assert str(graph) == before
     assert any(node.op.name == "qconv" for node in frozen.nodes)
     assert lines
-    assert steps == ["calibrate"] * 3
+    assert steps == ["calibrate"] * 3 + ["compare ranges"] * 4
 
 
 def test_ranges_reproduce_a_frozen_graph(tmp_path: Path) -> None:

@@ -17,14 +17,16 @@ from .subjects import Subject
 
 MODELS = ("mobilenet_v2", "efficientnet_lite0", "ppocr_cls", "page_orientation", "crepe_tiny", "ppocr_rec", "minilm_l6")
 KEEP = "keep-float=[op:layer_norm]"
+BEST = "mse|minmax|percentile:99.99"
 OPTIONS = {
-    "mse (the default)": f"observe{{method=mse,{KEEP}}},calibrate,quantize",
+    "the best of three (the default)": f"observe{{method={BEST},{KEEP}}},calibrate,quantize",
+    "mse": f"observe{{method=mse,{KEEP}}},calibrate,quantize",
     "minmax": f"observe{{method=minmax,{KEEP}}},calibrate,quantize",
     "percentile:99.99": f"observe{{method=percentile:99.99,{KEEP}}},calibrate,quantize",
     "entropy": f"observe{{method=entropy,{KEEP}}},calibrate,quantize",
-    "mse, weights rounded to the nearest": f"observe{{method=mse,{KEEP}}},calibrate,quantize{{rounding=nearest}}",
-    "mse, weights per tensor": f"observe{{method=mse,{KEEP}}},calibrate,quantize{{weights=per-tensor}}",
-    "mse, layer norms in int8": "observe{method=mse},calibrate,quantize",
+    "default, weights to the nearest": f"observe{{method={BEST},{KEEP}}},calibrate,quantize{{rounding=nearest}}",
+    "default, weights per tensor": f"observe{{method={BEST},{KEEP}}},calibrate,quantize{{weights=per-tensor}}",
+    "default, layer norms in int8": f"observe{{method={BEST}}},calibrate,quantize",
 }
 BEFORE = "fold-qdq,prepare,compose"
 EVALUATED = 50

@@ -103,6 +103,7 @@ def test_what_prints_parses_back(made: Everything) -> None:
         ("fuse{speed=1}", ["has no option 'speed'"]),
         ("observe{method=percentil}", ["did you mean percentile?"]),
         ("observe{method=percentile:200}", ["at most 100"]),
+        ("observe{method=mse|minimax}", ["did you mean minmax?"]),
         ("prepar", ["did you mean prepare?"]),
     ],
 )
