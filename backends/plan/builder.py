@@ -87,7 +87,8 @@ class PlanBuilder:
     # Placing -------------------------------------------------------------------------------------------------------
 
     def bind(self, value: Value, view: View) -> None:
-        """The value lies in a view that exists."""
+        """The value lies in a view that exists, so it is not written into its concat's buffer."""
+        self._placed.pop(value, None)
         self._views[value] = view
 
     def allocate(self, value: Value, order: Sequence[int] | None = None) -> View:
@@ -106,7 +107,7 @@ class PlanBuilder:
             view = self._fresh(shape, dtype, order, border)
             if border is not None:
                 self._bordered[value] = border
-        self.bind(value, view)
+        self._views[value] = view
         return view
 
     def _part(self, value: Value, shape: tuple[int, ...], order: tuple[int, ...]) -> View | None:

@@ -19,14 +19,16 @@ NO_LOWERING = {
     "as_quantized": "exists before the freeze of imported models only",
     "constant": "becomes bytes of the bundle, not a kernel",
     "fake_quantize": "exists before the freeze only",
-    "gather_elements": "stays in float: nothing quantized has needed it",
-    "gather_nd": "stays in float: nothing quantized has needed it",
     "observer": "exists before the freeze only",
-    "reverse_sequence": "stays in float: nothing quantized has needed it",
 }
 """Ops that move elements, and have no kernel for quantized ones."""
 
-NOT_IN_PIPELINES = {"identity": "canonicalize removes it; its lowering is a view"}
+NOT_IN_PIPELINES = {
+    "gather_elements": "runs on every level in test_ops.py",
+    "gather_nd": "runs on every level in test_ops.py",
+    "identity": "canonicalize removes it; its lowering is a view",
+    "reverse_sequence": "runs on every level in test_ops.py",
+}
 
 
 def expected_ops() -> dict[str, type[Op]]:

@@ -14,6 +14,7 @@ from kernels import (
     test_elementwise,
     test_float,
     test_layer_norm,
+    test_places,
     test_pointwise,
     test_reduce,
     test_resize,
@@ -35,7 +36,14 @@ INTEGER: list[KernelSpec] = [
     *test_layer_norm.CASES,
 ]
 MOVING: list[KernelSpec] = [*test_copy.COPIES[:9], *test_copy.BORDERS, *test_resize.NEAREST, *test_resize.GATHERS]
-MOVING += [*test_pointwise.POINTWISE, *test_pointwise.CASTS]
+SINGLE: list[KernelSpec] = [
+    *test_pointwise.POINTWISE,
+    *test_pointwise.CASTS,
+    *test_places.READS,
+    *test_places.WRITES,
+    *test_places.SCANS,
+    *test_places.SORTS,
+]
 FLOATS: list[KernelSpec] = [*test_chain.SHAPES, *test_float.REDUCTIONS, *test_float.CONVS, *test_float.MATMULS]
 FUSED = re.compile(r"\bv?fn?m(add|sub|la|ls)")
 #: What LLVM makes of filling and copying loops, and helpers that TVM adds to every module.
@@ -63,6 +71,6 @@ def test_integer_kernels_fuse_nothing(level: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", every_level())
 def test_kernels_need_nothing_but_memory_functions(level: str, tmp_path: Path) -> None:
-    path, prefix = _compiled([*INTEGER[:30], *MOVING, *FLOATS], level, tmp_path)
+    path, prefix = _compiled([*INTEGER[:30], *MOVING, *SINGLE, *FLOATS], level, tmp_path)
     undefined = {line.split()[-1] for line in _output(f"{prefix}nm", "-u", str(path)).splitlines()}
     assert undefined <= KNOWN

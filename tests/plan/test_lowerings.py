@@ -13,6 +13,7 @@ from octavo.ir.errors import UnsupportedError
 from octavo.ir.op import Op
 from octavo.ir.ops.cast import Identity
 from octavo.ir.ops.elementwise import Relu
+from octavo.ir.ops.quantize import Observer
 from octavo.ir.types import f32
 
 find_lowering(Identity())
@@ -32,10 +33,13 @@ def test_refusals_are_of_ops_that_exist() -> None:
 def test_all_refusals_come_at_once() -> None:
     graph = Graph("n")
     x = graph.add_input("x", f32(4, 4))
-    first = graph.insert(find_op("trilu")(), [x], origin="block.mask")
+    first = graph.insert(Observer("x"), [x], origin="block.seen")
     second = graph.insert(Relu(), [first.output], origin="block.relu")
     third = graph.insert(find_op("determinant")(), [second.output], origin="head.det")
     graph.set_outputs([third.output])
     with pytest.raises(UnsupportedError) as caught:
         plan_graph(graph, get_isa("avx2"), WeightStore(), "n")
-    assert {op.name: op.places for op in caught.value.ops} == {"trilu": ("block.mask",), "determinant": ("head.det",)}
+    assert {op.name: op.places for op in caught.value.ops} == {
+        "observer": ("block.seen",),
+        "determinant": ("head.det",),
+    }

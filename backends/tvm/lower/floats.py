@@ -18,7 +18,7 @@ from ....ir.ops.conv import Conv, ConvTranspose
 from ....ir.ops.matmul import Linear, MatMul
 from ....ir.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
 from ....ir.ops.pool import AvgPool
-from ....ir.ops.reduce import ArgMax, ArgMin, ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
+from ....ir.ops.reduce import ArgMax, ArgMin, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from ....ir.types import DType, TensorType
 from ...plan.builder import Array, Constants, PlanBuilder, channels_last_order
 from ...plan.moves import Border
@@ -30,6 +30,7 @@ from ..kernels.pool import FloatAvgPoolSpec
 from .chains import Chain, Term, run_chain
 from .pool import window_of
 from .registry import lowers
+from .scan import lower_scanned_reduction
 from .weighted import batched, image_axes, strided_view, transposed_axes, transposed_conv, two_axes
 
 REDUCTIONS: dict[type[Reduction], ReduceOp] = {
@@ -193,10 +194,11 @@ def _reduce(
 
 @lowers(*REDUCTIONS)
 def lower_reduction(site: PlanBuilder, node: Node) -> None:
-    """Sums in a fixed order, means and extremes."""
+    """Sums in a fixed order, means and extremes; integers are reduced one axis after the other."""
     op = node.op
     assert isinstance(op, Reduction)
-    if not _is_float(site, node):
+    if node.inputs[0].type.dtype is not DType.F32:
+        lower_scanned_reduction(site, node)
         return
     x = site.view(node.inputs[0])
     axes = tuple(sorted(axis % x.rank for axis in op.axes))
@@ -231,6 +233,36 @@ def lower_softmax(site: PlanBuilder, node: Node) -> None:
         run_chain(site, where, [powers, total], out, lambda c, e, s: c("div", e, s))
     else:
         run_chain(site, where, [x, largest, total], out, lambda c, a, m, s: c("sub", c("sub", a, m), c("log", s)))
+
+
+@lowers(ReduceLogSumExp)
+def lower_log_sum_exp(site: PlanBuilder, node: Node) -> None:
+    """The logarithm of the sum of exponentials below the largest element, which is added again."""
+    op = node.op
+    assert isinstance(op, ReduceLogSumExp)
+    if not _is_float(site, node):
+        return
+    x, where = site.view(node.inputs[0]), node.where
+    axes = tuple(sorted(axis % x.rank for axis in op.axes))
+    if not axes:
+        site.bind(node.output, x)
+        return
+
+    def finite(c: Chain, m: Term) -> Term:
+        """An infinite extreme is not subtracted: from itself it leaves no number."""
+        return c("where", c("equal", c("abs", m), math.inf), 0.0, m)
+
+    largest = _reduce(site, "max", x, axes, where)
+    powers = site.scratch_view(x.shape, "float32", x.order())
+    run_chain(site, where, [x, largest], powers, lambda c, a, m: c("exp", c("sub", a, finite(c, m))))
+    total = _reduce(site, "sum", powers, axes, where)
+    result = site.scratch_view(total.shape, "float32", total.order())
+    run_chain(site, where, [largest, total], result, lambda c, m, s: c("add", c("log", s), finite(c, m)))
+    shaped = result.reshaped(node.output.type.static_shape) or site.contiguous(result).reshaped(
+        node.output.type.static_shape
+    )
+    assert shaped is not None
+    site.bind(node.output, shaped)
 
 
 @lowers(LayerNorm)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _BEFORE_THE_FREEZE = "stands before the freeze only: run lower-integer"
 _TABLE = "has a kernel as a table between quantized values only, not in float"
-_INDEX = "indexing of this kind has no kernel; compute it outside of the network"
 _DYNAMIC = "is dynamic quantization in a form that fold-dynamic leaves: compile the float model, with calibration data"
 _RECURRENT = "has a kernel for constant weights only, after split-recurrent"
 _RARE = "has no kernel yet"
@@ -17,11 +16,10 @@ def _all(reason: str, names: str) -> dict[str, str]:
 REFUSALS: dict[str, str] = {
     **_all(_BEFORE_THE_FREEZE, "fake_quantize observer function"),
     **_all(_TABLE, "acos acosh asin asinh atan atanh cosh shrink sinh tan thresholded_relu"),
-    **_all(_INDEX, "gather_elements gather_nd one_hot reverse_sequence scatter_elements scatter_nd trilu topk"),
-    **_all(_INDEX, "max_pool_indices max_unpool"),
+    **_all(_RARE, "max_pool_indices"),
     **_all(_DYNAMIC, "as_quantized conv_integer dequantize_by dynamic_quantize matmul_integer quantize_by"),
     **_all(_RECURRENT, "gru lstm rnn"),
-    **_all(_RARE, "col2im cumprod cumsum deform_conv determinant dft einsum grid_sample local_response_norm"),
-    **_all(_RARE, "reduce_log_sum_exp reduce_prod roi_align"),
+    **_all(_RARE, "col2im deform_conv determinant dft einsum grid_sample"),
+    **_all(_RARE, "roi_align"),
 }
 """Reason by op name. An op that gets a lowering leaves this table; a test holds both to that."""

@@ -48,12 +48,16 @@ FAMILIES = (
     "chains",
     "elementwise",
     "floats",
+    "index",
+    "local_response",
     "logic",
     "movement",
     "normalize",
     "pool",
     "quantize",
+    "recurrent",
     "resize",
+    "scan",
     "weighted",
 )
 """The modules of this folder that register lowerings."""
