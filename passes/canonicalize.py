@@ -19,7 +19,7 @@ class Canonicalize(Pass):
 
     A constant stands right of a commutative op; subtraction and division of floats by one are addition and
     multiplication; ``relu`` stands for the bounds (0, inf) and ``clamp`` for all others; a matrix product with
-    constant weights is ``linear``; pooling over everything is ``reduce_mean``.
+    constant weights is ``linear``; an einsum is matrix products; pooling over everything is ``reduce_mean``.
     """
 
     name: ClassVar[str] = "canonicalize"

@@ -186,7 +186,7 @@ def test_values_that_lie_elsewhere_are_concatenated(tmp_path: Path) -> None:
     joined = [[floored, floored], [never, never], [logs, logs]]
     outputs = [graph.insert(Concat(1), parts).output for parts in joined]
     graph.set_outputs(outputs, ["a", "b", "c"])
-    feeds = {"x": np.arange(6).reshape(2, 3), "y": np.zeros((2, 3), np.float32)}
+    feeds: dict[str, Array] = {"x": np.arange(6).reshape(2, 3), "y": np.zeros((2, 3), np.float32)}
     (built,) = build_all([graph], ["avx2"], tmp_path)
     (answer,) = run_jobs([Job(built, "avx2", feeds)], "avx2")
     assert not answer.trouble

@@ -6,6 +6,7 @@ _BEFORE_THE_FREEZE = "stands before the freeze only: run lower-integer"
 _TABLE = "has a kernel as a table between quantized values only, not in float"
 _DYNAMIC = "is dynamic quantization in a form that fold-dynamic leaves: compile the float model, with calibration data"
 _RECURRENT = "has a kernel for constant weights only, after split-recurrent"
+_EINSUM = "is left by canonicalize only for integers, diagonals and factors that broadcast: write it as products"
 _RARE = "has no kernel yet"
 
 
@@ -19,7 +20,8 @@ REFUSALS: dict[str, str] = {
     **_all(_RARE, "max_pool_indices"),
     **_all(_DYNAMIC, "as_quantized conv_integer dequantize_by dynamic_quantize matmul_integer quantize_by"),
     **_all(_RECURRENT, "gru lstm rnn"),
-    **_all(_RARE, "col2im deform_conv determinant dft einsum grid_sample"),
+    **_all(_EINSUM, "einsum"),
+    **_all(_RARE, "col2im deform_conv determinant dft grid_sample"),
     **_all(_RARE, "roi_align"),
 }
 """Reason by op name. An op that gets a lowering leaves this table; a test holds both to that."""
