@@ -64,12 +64,17 @@ class Rewriter:
 
     def insert(self, op: Op, *inputs: Value, origin: str | None = None, name: str = "") -> Value:
         """The output of a new node before the root."""
+        (output,) = self.insert_all(op, *inputs, origin=origin, name=name)
+        return output
+
+    def insert_all(self, op: Op, *inputs: Value, origin: str | None = None, name: str = "") -> tuple[Value, ...]:
+        """The outputs of a new node before the root."""
         root = self._root()
         origin = root.origin if origin is None else origin
         node = self.graph.insert(op, inputs, before=root, origin=origin, names=[name] if name else [])
         self._made.add(node)
         self._touched[node] = None
-        return node.output
+        return node.outputs
 
     def constant(
         self,

@@ -40,9 +40,8 @@ ACTIVATIONS = tuple(_FUNCTIONS)
 
 
 class Parameters(NamedTuple):
-    """What one direction multiplies with."""
+    """What one direction does with its states; ``bias`` belongs to the products with them."""
 
-    weight: torch.Tensor
     recurrence: torch.Tensor
     bias: torch.Tensor
     peepholes: torch.Tensor
@@ -94,23 +93,31 @@ class Recurrent(Op):
         self, x: torch.Tensor, weight: torch.Tensor, recurrence: torch.Tensor, *rest: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         given = dict(zip(self.has, rest, strict=True))
-        sweeps = [self._sweep(d, x, weight[d], recurrence[d], given) for d in range(self.directions)]
+        bias = given.get("bias", x.new_zeros(self.directions, 2 * self.gates * self.hidden))
+        own, recurrent = bias.chunk(2, 1)
+        products = torch.stack([F.linear(x, weight[d], own[d]) for d in range(self.directions)])
+        return self.sweep(products, recurrence, recurrent, given)
+
+    def sweep(
+        self, products: torch.Tensor, recurrence: torch.Tensor, bias: torch.Tensor, given: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """All directions, from products with the inputs (directions, time, batch, gates * hidden)."""
+        sweeps = [self._sweep(d, products[d], recurrence[d], bias[d], given) for d in range(self.directions)]
         steps = torch.stack([steps for steps, _ in sweeps], 1)
         return (steps, *(torch.stack([last[i] for _, last in sweeps]) for i in range(self.states)))
 
     def _sweep(
-        self, d: int, x: torch.Tensor, w: torch.Tensor, r: torch.Tensor, given: dict[str, torch.Tensor]
+        self, d: int, x: torch.Tensor, r: torch.Tensor, bias: torch.Tensor, given: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """One direction: its outputs in the order of time, and its last states."""
         time, batch = x.shape[:2]
         zeros = x.new_zeros(batch, self.hidden)
         state = [given[n][d] if n in given else zeros for n in ("initial_h", "initial_c")[: self.states]]
-        bias = given["bias"][d] if "bias" in given else x.new_zeros(2 * self.gates * self.hidden)
         peepholes = given["peepholes"][d] if "peepholes" in given else x.new_zeros(3 * self.hidden)
         lengths = given.get("lengths")
         backward = self.direction == "reverse" or d == 1
         count = len(self.activations) // self.directions
-        parameters = Parameters(w, r, bias, peepholes, self.activations[d * count : (d + 1) * count])
+        parameters = Parameters(r, bias, peepholes, self.activations[d * count : (d + 1) * count])
         outputs: list[torch.Tensor] = []
         for step in reversed(range(time)) if backward else range(time):
             new = self.cell(x[step], state, parameters)
@@ -123,7 +130,7 @@ class Recurrent(Op):
 
     @abstractmethod
     def cell(self, x: torch.Tensor, state: Sequence[torch.Tensor], p: Parameters) -> list[torch.Tensor]:
-        """The next states from the input (batch, features) and the states of one step."""
+        """The next states from the products with the input (batch, gates * hidden) and the states of one step."""
 
     def activate(self, function: Activation, x: torch.Tensor) -> torch.Tensor:
         """A gate's activation after clipping."""
@@ -146,8 +153,7 @@ class Rnn(Recurrent):
     gates: ClassVar[int] = 1
 
     def cell(self, x: torch.Tensor, state: Sequence[torch.Tensor], p: Parameters) -> list[torch.Tensor]:
-        wb, rb = p.bias.chunk(2)
-        return [self.activate(p.functions[0], F.linear(x, p.weight, wb) + F.linear(state[0], p.recurrence, rb))]
+        return [self.activate(p.functions[0], x + F.linear(state[0], p.recurrence, p.bias))]
 
 
 @register_op
@@ -164,11 +170,10 @@ class Gru(Recurrent):
     gates: ClassVar[int] = 3
 
     def cell(self, x: torch.Tensor, state: Sequence[torch.Tensor], p: Parameters) -> list[torch.Tensor]:
-        wb, rb = p.bias.chunk(2)
         h = state[0]
-        xz, xr, xh = F.linear(x, p.weight, wb).chunk(3, -1)
-        hz, hr = F.linear(h, p.recurrence[: 2 * self.hidden], rb[: 2 * self.hidden]).chunk(2, -1)
-        rh, bh = p.recurrence[2 * self.hidden :], rb[2 * self.hidden :]
+        xz, xr, xh = x.chunk(3, -1)
+        hz, hr = F.linear(h, p.recurrence[: 2 * self.hidden], p.bias[: 2 * self.hidden]).chunk(2, -1)
+        rh, bh = p.recurrence[2 * self.hidden :], p.bias[2 * self.hidden :]
         update, reset = self.activate(p.functions[0], xz + hz), self.activate(p.functions[0], xr + hr)
         recurrent = reset * F.linear(h, rh, bh) if self.linear_before_reset else F.linear(reset * h, rh, bh)
         candidate = self.activate(p.functions[1], xh + recurrent)
@@ -190,12 +195,76 @@ class Lstm(Recurrent):
     states: ClassVar[int] = 2
 
     def cell(self, x: torch.Tensor, state: Sequence[torch.Tensor], p: Parameters) -> list[torch.Tensor]:
-        wb, rb = p.bias.chunk(2)
         h, cell = state
-        i, o, f, g = (F.linear(x, p.weight, wb) + F.linear(h, p.recurrence, rb)).chunk(4, -1)
+        i, o, f, g = (x + F.linear(h, p.recurrence, p.bias)).chunk(4, -1)
         pi, po, pf = p.peepholes.chunk(3)
         gate = self.activate(p.functions[0], i + pi * cell)
         forget = 1 - gate if self.coupled else self.activate(p.functions[0], f + pf * cell)
         cell = forget * cell + gate * self.activate(p.functions[1], g)
         out = self.activate(p.functions[0], o + po * cell)
         return [out * self.activate(p.functions[2], cell), cell]
+
+
+CELLS: dict[str, type[Recurrent]] = {"rnn": Rnn, "gru": Gru, "lstm": Lstm}
+
+
+@register_op
+@dataclass(frozen=True)
+class Recurrence(Op):
+    """What remains of a recurrent layer when the products with its inputs are made: the way from step to step.
+
+    ``x`` (time, batch, directions * gates * hidden) holds these products and every bias that is added to them.
+    ``cell`` is rnn, gru or lstm; the other attributes are those of its op. ``has`` names the operands that follow, out
+    of ``hidden_bias`` (directions, hidden), which the reset gate of a gru multiplies with the rest, ``lengths``,
+    ``initial_h``, ``initial_c`` and ``peepholes``. Outputs are those of the layer.
+    """
+
+    cell: str
+    hidden: int
+    activations: tuple[Activation, ...]
+    direction: str = "forward"
+    clip: float | None = None
+    has: tuple[str, ...] = ()
+    linear_before_reset: bool = False
+    coupled: bool = False
+
+    name: ClassVar[str] = "recurrence"
+    operands: ClassVar[tuple[str, ...]] = ("x", "recurrence", "rest*")
+
+    def __post_init__(self) -> None:
+        if self.cell not in CELLS:
+            raise ModelError(f"a recurrence of {self.cell}", expected=", ".join(CELLS))
+
+    @property
+    def layer(self) -> Recurrent:
+        """The op of the whole layer, without operands of its own."""
+        common = (self.hidden, self.activations, self.direction, self.clip)
+        match self.cell:
+            case "rnn":
+                return Rnn(*common)
+            case "gru":
+                return Gru(*common, (), self.linear_before_reset)
+            case _:
+                return Lstm(*common, (), self.coupled)
+
+    def infer(self, x: TensorType, recurrence: TensorType, *rest: TensorType) -> tuple[TensorType, ...]:
+        layer = self.layer
+        rows, count = layer.gates * self.hidden, layer.directions
+        if x.rank != 3 or x.shape[2] != count * rows or len(rest) != len(self.has):
+            raise ModelError(f"recurrence of {x} and {len(rest)} more", expected=f"(time, batch, {count * rows})")
+        if recurrence.shape != (count, rows, self.hidden):
+            raise ModelError(f"recurrence with weight {recurrence}", expected=f"[{count}, {rows}, {self.hidden}]")
+        time, batch, _ = x.shape
+        last = TensorType(x.dtype, (count, batch, self.hidden))
+        return (TensorType(x.dtype, (time, count, batch, self.hidden)), *[last] * layer.states)
+
+    def run(self, x: torch.Tensor, recurrence: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        layer, given = self.layer, dict(zip(self.has, rest, strict=True))
+        bias = x.new_zeros(layer.directions, layer.gates * self.hidden)
+        if "hidden_bias" in given:
+            bias[:, -self.hidden :] = given["hidden_bias"]
+        products = x.unflatten(2, (layer.directions, -1)).permute(2, 0, 1, 3)
+        return layer.sweep(products, recurrence, bias, given)
+
+    def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
+        return Cost(macs=inputs[0].size * self.hidden, elementwise=outputs[0].size * 8)

@@ -169,6 +169,16 @@ def weighted() -> Iterator[Sample]:
         recurrent.Lstm(3, three, "reverse", 1.5, ("initial_h", "initial_c")),
         (f32(4, 2, 5), f32(1, 12, 5), f32(1, 12, 3), f32(1, 2, 3), f32(1, 2, 3)),
     )
+    yield Sample(recurrent.Recurrence("rnn", 3, one, "reverse"), (f32(4, 2, 3), f32(1, 3, 3)))
+    yield Sample(
+        recurrent.Recurrence("gru", 3, two * 2, "bidirectional", None, ("hidden_bias", "lengths"), True),
+        (f32(4, 2, 18), f32(2, 9, 3), f32(2, 3), i64(2)),
+        5,
+    )
+    yield Sample(
+        recurrent.Recurrence("lstm", 3, three, "forward", 1.5, ("initial_h", "initial_c", "peepholes")),
+        (f32(4, 2, 12), f32(1, 12, 3), f32(1, 2, 3), f32(1, 2, 3), f32(1, 9)),
+    )
 
 
 def windows() -> Iterator[Sample]:

@@ -26,8 +26,8 @@ class RecurrenceSpec(KernelSpec):
 
     ``x`` (time, batch, directions * gates * hidden) is contiguous; so are the initial states (directions, batch,
     hidden). A gate is ``f(p + x)`` with ``p = fma(h_k, r_k, ... fma(h_0, r_0, 0))`` in order of k, and every other
-    product is rounded before it is added: the bits are the same on every level. Strides are in elements; ``out_strides``
-    are those of step, direction and row, ``last_strides`` those of direction and row of each last state.
+    product is rounded before it is added: the bits are the same on every level. Strides are in elements:
+    ``out_strides`` of step, direction and row, ``last_strides`` of direction and row for each last state.
 
     `pack` takes recurrence float32[directions, gates * hidden, hidden], and where ``has`` names them hidden_bias
     float32[directions, hidden] and peepholes float32[directions, 3 * hidden].

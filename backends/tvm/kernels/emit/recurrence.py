@@ -100,7 +100,7 @@ class _Task:
 
         self._vectors(body)
 
-    # Products with the state -------------------------------------------------------------------------------------------
+    # Products with the state ------------------------------------------------------------------------------------------
 
     def _products(self, phase: int, state: int) -> None:
         """Products of the states of all rows with the columns of a phase, each in order of the state's elements."""
@@ -128,7 +128,7 @@ class _Task:
                     place = tile * width + (self.starts[phase] + r * columns + v * ops.lanes)
                     b.store(self.scratch, place, acc[r * spec.vectors + v], ops.lanes)
 
-    # The cell ----------------------------------------------------------------------------------------------------------
+    # The cell ---------------------------------------------------------------------------------------------------------
 
     def _product(self, r: int, gate: int, at: Expr) -> Expr:
         phase = next(p for p, gates in enumerate(self.spec.phases) if gate in gates)
@@ -218,7 +218,7 @@ class _Task:
             return value
         return self._add(value, self._mul(self._constant("peepholes", number, 3, at), cell))
 
-    # Arithmetic --------------------------------------------------------------------------------------------------------
+    # Arithmetic -------------------------------------------------------------------------------------------------------
 
     def _mul(self, x: Expr, y: Expr) -> Expr:
         return self.math.call("mul", [x, y])
@@ -233,8 +233,14 @@ class _Task:
         """An activation of the cell, after clipping."""
         clip = self.spec.clip
         if clip is not None:
-            x = self._bounded(x, -clip, clip)
-        return self._function(self.spec.activations[number], x)
+            x = self._stored(self._bounded(x, -clip, clip))
+        return self._stored(self._function(self.spec.activations[number], x))
+
+    def _stored(self, value: Expr) -> Expr:
+        """The value, through a register: TVM's analyzer expands chains of pure lets, which takes exponential time."""
+        register = self.b.registers(1, self.ops.f32)
+        self.b.store(register, 0, value)
+        return self.b.let(register[0])
 
     def _bounded(self, x: Expr, low: float, high: float) -> Expr:
         raised = self.math.call("max", [self.ops.const_f32(low), x])
