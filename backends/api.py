@@ -51,7 +51,7 @@ def trace(
         shapes: input shapes by name, where they differ from the model's own.
         constants: ONNX inputs by name whose values are known at compile time.
         name: of the graph.
-        allow_non_finite: accept NaN and infinite ONNX weights.
+        allow_non_finite: accept NaN and infinite weights.
 
     Raises:
         ModelError: the model cannot be read.
@@ -111,6 +111,7 @@ def compile(
     example_inputs: Any = None,
     shapes: Shapes | Sequence[Shapes] | None = None,
     constants: Mapping[str, np.ndarray] | None = None,
+    allow_non_finite: bool = False,
     ranges: Ranges | Path | str | None = None,
     act_ranges: Ranges | None = None,
     pipeline: str = "int8",
@@ -131,7 +132,7 @@ def compile(
         mcpu: only the best level of this CPU; ``native`` is the machine at hand.
         features: only these levels.
         calibration, preprocess, limit: as in :func:`optimize`; the preprocessing is noted in the bundle.
-        example_inputs, constants: as in :func:`trace`.
+        example_inputs, constants, allow_non_finite: as in :func:`trace`.
         shapes: input shapes by name; a list of them makes one plan each, over shared weights. Ranges are found on the
             first that the calibration data fits, and serve all.
         ranges: as in :func:`optimize`.
@@ -147,7 +148,7 @@ def compile(
         OctavoError: any mistake in the model, the data or the options; nothing is left half-written.
     """
     job = Job(
-        model=Model(model, example_inputs, None, dict(constants or {})),
+        model=Model(model, example_inputs, None, dict(constants or {}), allow_non_finite),
         output=Path(output),
         target=resolve_target(target, mcpu, features),
         plans=[shapes] if isinstance(shapes, Mapping) else list(shapes or ()),

@@ -32,7 +32,7 @@ class Model:
         example_inputs: arguments of one call; torch modules need them.
         name: of the graphs; the file's or the module's by default.
         constants: ONNX inputs by name whose values are known at compile time.
-        allow_non_finite: accept NaN and infinite ONNX weights.
+        allow_non_finite: accept NaN and infinite weights.
     """
 
     source: Any
@@ -107,7 +107,8 @@ class Model:
             return self._reshape(load_graph(path), shapes)
         from ..ir.importers.torch import import_torch
 
-        return self._reshape(import_torch(path, name=self.name), shapes)
+        graph = import_torch(path, name=self.name, allow_non_finite=self.allow_non_finite)
+        return self._reshape(graph, shapes)
 
     def _trace_onnx(self, source: Any, shapes: Shapes | None) -> Graph:
         from ..ir.importers.onnx import import_onnx
@@ -123,7 +124,8 @@ class Model:
     def _trace_torch(self, shapes: Shapes | None) -> Graph:
         from ..ir.importers.torch import import_torch
 
-        graph = import_torch(self.source, self.example_inputs, name=self.name)
+        finite = self.allow_non_finite
+        graph = import_torch(self.source, self.example_inputs, name=self.name, allow_non_finite=finite)
         current = {value.name: value.type.shape for value in graph.inputs}
         if not shapes or all(tuple(shapes.get(name, shape)) == shape for name, shape in current.items()):
             return self._reshape(graph, shapes)
@@ -132,7 +134,8 @@ class Model:
         if type(self.source).__name__ == "ExportedProgram":
             return self._reshape(graph, shapes)
         inputs = examples if isinstance(self.example_inputs, Mapping) else tuple(examples.values())
-        return import_torch(self.source, inputs, name=self.name, input_names=tuple(examples))
+        names = tuple(examples)
+        return import_torch(self.source, inputs, name=self.name, input_names=names, allow_non_finite=finite)
 
     def _reshape(self, graph: Graph, shapes: Shapes | None) -> Graph:
         """The graph with other input shapes, inferred again from there."""

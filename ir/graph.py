@@ -246,7 +246,7 @@ class Graph:
         sizes = self._sizes(inputs) if inputs else {}
         for value in self._inputs:
             new_type = (inputs or {}).get(value.name, value.type)
-            shape = tuple(sizes.get(d, d) if isinstance(d, Dim) else d for d in new_type.shape)
+            shape = tuple(d.bound(sizes) if isinstance(d, Dim) else d for d in new_type.shape)
             mapping[value] = copy.add_input(value.name, new_type.with_shape(shape))
         for node in self.nodes:
             types = None if inputs else [v.type for v in node.outputs]

@@ -190,7 +190,7 @@ def with_dims(op: Op, sizes: Mapping[Dim, int | Dim]) -> Op:
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if isinstance(value, tuple) and any(isinstance(item, Dim) for item in value):
-            changes[field.name] = tuple(sizes.get(item, item) if isinstance(item, Dim) else item for item in value)
+            changes[field.name] = tuple(item.bound(sizes) if isinstance(item, Dim) else item for item in value)
     return dataclasses.replace(op, **changes) if changes else op
 
 

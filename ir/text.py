@@ -418,7 +418,7 @@ class _Parser:
         if "QuantParams" in str(annotation):
             return self._quant_text(literal)
         if literal.startswith("?") and "Dim" in str(annotation):
-            return Dim(literal[1:])
+            return Dim.parse(literal)
         if literal in ("inf", "-inf", "nan") and "float" in str(annotation):
             return float(literal)
         return literal
@@ -452,7 +452,7 @@ def parse_type(text: str) -> TensorType:
     if match is None or match[1] not in {d.value for d in DType}:
         raise ParseError(f"{text!r} is not a type", expected="for example f32[1x3x224x224]")
     dims = re.split(r"x(?=[\d?])", match[2]) if match[2] else []
-    return TensorType(DType(match[1]), tuple(Dim(d[1:]) if d.startswith("?") else int(d) for d in dims))
+    return TensorType(DType(match[1]), tuple(Dim.parse(d) if d.startswith("?") else int(d) for d in dims))
 
 
 # Files -------------------------------------------------------------------------------------------------------------

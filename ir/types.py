@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,9 +107,13 @@ def _torch_dtypes() -> dict[DType, TorchDType]:
 
 @dataclass(frozen=True)
 class Dim:
-    """A dimension that is not known until the graph is specialized (usually the batch); prints as ``?name``."""
+    """A dimension that is not known until the graph is specialized (usually the batch); prints as ``?name``.
+
+    Where sizes were merged into it, by folding heads into the batch say, it is a multiple: ``?name*factor``.
+    """
 
     name: str
+    factor: int = 1
 
     def __post_init__(self) -> None:
         # In a printed shape "x" followed by a digit or "?" starts the next dimension.
@@ -126,8 +130,21 @@ class Dim:
         word = re.sub(r"x(?=\d)", "x_", word) or "dim"
         return cls(f"d{word}" if word[0].isdigit() else word)
 
+    @classmethod
+    def parse(cls, text: str) -> Dim:
+        """The dimension that prints as ``text``."""
+        name, _, factor = text.removeprefix("?").partition("*")
+        return cls(name, int(factor or 1))
+
+    def bound(self, sizes: Mapping[Dim, int | Dim]) -> int | Dim:
+        """What it becomes where ``sizes`` says what dimensions (without factors) stand for."""
+        size = sizes.get(Dim(self.name), self)
+        if isinstance(size, int):
+            return size * self.factor
+        return self if size is self else Dim(size.name, size.factor * self.factor)
+
     def __str__(self) -> str:
-        return f"?{self.name}"
+        return f"?{self.name}" + (f"*{self.factor}" if self.factor != 1 else "")
 
 
 Shape = tuple[int | Dim, ...]

@@ -35,7 +35,7 @@ def reject_channel_quant(op: Op, x: TensorType) -> None:
 @register_op
 @dataclass(frozen=True)
 class Reshape(Movement):
-    """The same elements in row-major order under another shape. A symbolic dimension may move, not merge."""
+    """The same elements in row-major order under another shape. A symbolic dimension may move, or take in others."""
 
     shape: Shape
 
@@ -53,7 +53,8 @@ class Reshape(Movement):
 
 
 def _count(shape: Shape) -> tuple[int, tuple[str, ...]]:
-    return math.prod(d for d in shape if isinstance(d, int)), tuple(sorted(d.name for d in shape if isinstance(d, Dim)))
+    known = math.prod(d.factor if isinstance(d, Dim) else d for d in shape)
+    return known, tuple(sorted(d.name for d in shape if isinstance(d, Dim)))
 
 
 @register_op

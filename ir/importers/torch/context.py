@@ -59,8 +59,9 @@ class Refusal(Exception):  # noqa: N818 - it is collected, never seen by the use
 class Context:
     """The state of one import."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, allow_non_finite: bool = False) -> None:
         self.graph = graph
+        self.allow_non_finite = allow_non_finite
         self.env: dict[fx.Node, Any] = {}
         self.dims: dict[object, Dim] = {}
         self.node: fx.Node
@@ -147,12 +148,18 @@ class Context:
         if expression.is_Integer:
             return int(expression)
         if expression.is_Symbol:
-            return self.dims.setdefault(expression, Dim.named(str(expression)))
+            return self._dim(expression)
+        factor, symbol = expression.as_coeff_Mul()
+        if factor.is_Integer and factor > 0 and symbol.is_Symbol:
+            return Dim(self._dim(symbol).name, int(factor))
         raise ModelError(
             f"the size {expression} is computed from a size that is not fixed",
             where=self.origin,
             hint="import with a fixed batch (dynamic_batch=False) and one graph for each size",
         )
+
+    def _dim(self, symbol: Any) -> Dim:
+        return self.dims.setdefault(symbol, Dim.named(str(symbol)))
 
     # Small building blocks
 

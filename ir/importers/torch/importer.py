@@ -19,6 +19,7 @@ from ...types import Dim, DType, TensorType
 from ...verifier import verify
 from .capture import Inputs, capture, is_users_file
 from .context import Context, Refusal, Translation, module_path, translations
+from .folding import fold
 
 HINT = (
     "replace the operation in the model, register a translation with octavo.ir.importers.torch.context.translate,"
@@ -33,6 +34,7 @@ def import_torch(
     dynamic_batch: bool = False,
     name: str | None = None,
     input_names: Sequence[str] | None = None,
+    allow_non_finite: bool = False,
 ) -> Graph:
     """The network of a module, ``fx.GraphModule``, exported program or ``.pt2`` file, as octavo's float IR.
 
@@ -44,6 +46,7 @@ def import_torch(
         dynamic_batch: let axis 0 of every example input of rank 1 or more be the symbolic dimension ``batch``.
         name: of the graph; the module's class by default.
         input_names: instead of the names of ``forward``'s arguments.
+        allow_non_finite: accept NaN and infinite weights.
 
     Raises:
         UnsupportedError: lists every operation that has no translation, with the modules that use it.
@@ -51,7 +54,7 @@ def import_torch(
             file), or its parameters are not finite.
     """
     program = capture(model, example_inputs, dynamic_batch)
-    importer = _Importer(program, name or _name_of(model), input_names)
+    importer = _Importer(program, name or _name_of(model), input_names, allow_non_finite)
     importer.run()
     verify(importer.graph)
     return importer.graph
@@ -64,10 +67,12 @@ def _name_of(model: object) -> str:
 
 
 class _Importer:
-    def __init__(self, program: ExportedProgram, name: str, input_names: Sequence[str] | None) -> None:
+    def __init__(
+        self, program: ExportedProgram, name: str, input_names: Sequence[str] | None, allow_non_finite: bool
+    ) -> None:
         self.program = program
         self.graph = Graph(name)
-        self.context = Context(self.graph)
+        self.context = Context(self.graph, allow_non_finite)
         self._input_names = list(input_names) if input_names is not None else None
         self._tensors: dict[fx.Node, tuple[str, torch.Tensor, bool]] = {}
         self._refused: dict[tuple[str, str], list[str]] = {}
@@ -139,7 +144,8 @@ class _Importer:
         """The value of an fx node; parameters become constants when first read."""
         if node not in self.context.env:
             target, tensor, parameter = self._tensors[node]
-            check_finite(target, tensor, parameter)
+            if not self.context.allow_non_finite:
+                check_finite(target, tensor, parameter)
             self.context.env[node] = self.context.constant(tensor.detach().contiguous(), name=target)
         return self.context.env[node]
 
@@ -148,9 +154,12 @@ class _Importer:
     def _call(self, node: fx.Node, table: Mapping[object, Translation]) -> None:
         self.context.enter(node)
         translation = table.get(node.target)
+        refused = any(_is_refused(self.context.env.get(n)) for n in node.all_input_nodes)
         if translation is None:
+            if not refused and fold(self.context, node, self._read):
+                return
             self._refuse(node, "")
-        elif not any(_is_refused(self.context.env.get(n)) for n in node.all_input_nodes):
+        elif not refused:
             try:
                 args, kwargs = fx.map_arg((node.args, node.kwargs), self._read)
                 self.context.env[node] = self._named(node, translation(self.context, *args, **kwargs))
@@ -258,5 +267,6 @@ def check_finite(name: str, tensor: torch.Tensor, parameter: bool) -> None:
             f"{name} holds {int(bad.sum())} value(s) that are not finite, the first {tensor[index].item()} at"
             f" {list(index)}",
             where=name,
-            hint="the checkpoint is damaged or training diverged: load one with finite weights",
+            hint="the checkpoint is damaged or training diverged: load one with finite weights, or pass"
+            " allow_non_finite (--allow-non-finite)",
         )

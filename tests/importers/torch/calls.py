@@ -195,6 +195,7 @@ MOVES = functions(
     f_zeros_like=lambda x: x + torch.zeros_like(x) + torch.ones(4) + torch.full((4,), 2.0) + torch.eye(6, 4),
     f_arange=lambda x: x + torch.arange(4) * 0.5 + torch.linspace(0, 1, 4) + torch.arange(6.0)[:, None],
     f_new=lambda x: x.new_zeros(4) + x.new_ones(6, 1) + x.new_full((1,), 3.0) + x,
+    f_decided=lambda x: x[:, torch.tril_indices(6, 6, -1)[0, :4]],
     f_constant=lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0]),
     f_scatter=lambda x: x.scatter(1, torch.zeros(2, 1, 4, dtype=torch.long), 9.0),
     f_bool_mask=lambda x: (x > 0).float() * x,

@@ -205,8 +205,21 @@ def test_inputs_of_two_batch_sizes_are_refused() -> None:
         run_graph(graph, {first: X[:1].numpy(), second: X.numpy()})
 
 
+def test_heads_are_folded_into_the_batch() -> None:
+    torch.manual_seed(2)
+    module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    graph = import_torch(module, (torch.ones(2, 3, 8),), dynamic_batch=True)
+    assert Dim("batch", 2) in {dim for value in graph.values() for dim in value.type.shape}
+    parsed = parse_graph(print_graph(graph), from_tensors(graph.constants()))
+    assert print_graph(parsed) == print_graph(graph)
+    for size in (1, 3):
+        x = torch.randn(size, 3, 8)
+        for each in (graph, parsed, graph.clone(inputs={"src": TensorType(DType.F32, (size, 3, 8))})):
+            got = run_graph(each, {"src": x.numpy()})["output"]
+            np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_arithmetic_on_the_batch_asks_for_a_fixed_one() -> None:
-    module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     with pytest.raises(ModelError, match="computed from a size that is not fixed") as caught:
-        import_torch(module, (torch.ones(2, 3, 8),), dynamic_batch=True)
+        import_torch(Call(lambda x: torch.zeros(x.shape[0] + 1) + 1), (X,), dynamic_batch=True)
     assert "fixed batch" in (caught.value.hint or "")

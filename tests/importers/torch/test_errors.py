@@ -8,8 +8,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from octavo.ir import run_graph
 from octavo.ir.errors import ModelError, UnsupportedError
 from octavo.ir.importers.torch import import_torch
 from torch import Tensor, nn
@@ -87,6 +89,16 @@ def test_weights_that_are_not_finite_are_named(value: float) -> None:
     with pytest.raises(ModelError, match=r"1\.weight holds 1 value.*\[1, 2\]") as caught:
         import_torch(model, X)
     assert caught.value.where == "1.weight"
+
+
+def test_weights_that_are_not_finite_may_be_allowed() -> None:
+    last = nn.Linear(3, 2)
+    norm = nn.BatchNorm1d(2)
+    assert norm.running_mean is not None
+    with torch.no_grad():
+        last.weight[0, 1] = norm.running_mean[1] = float("nan")
+    graph = import_torch(nn.Sequential(last, norm), X, allow_non_finite=True)
+    assert np.isnan(run_graph(graph, {"input": X[0].numpy()})["output"]).all()
 
 
 def test_statistics_that_are_not_finite_are_named() -> None:

@@ -43,7 +43,7 @@ def batch_norm(
 
 
 def _check_statistic(ctx: Context, value: Value) -> None:
-    numbers = ctx.known(value)
+    numbers = None if ctx.allow_non_finite else ctx.known(value)
     if numbers is not None and not np.isfinite(numbers).all():
         raise ModelError(f"{value.name} holds values that are not finite", where=value.name)
 
