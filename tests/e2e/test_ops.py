@@ -103,7 +103,13 @@ EXACT = {
 """Ops that are met to the bit on floats too; on integers and truth values all are."""
 MOVES = {"gather_elements", "gather_nd", "reverse_sequence"}
 """Ops that move quantized elements too."""
-CLOSE = {"cumprod": 1e-6, "reduce_prod": 1e-6, "reduce_log_sum_exp": 1e-6, "local_response_norm": 1e-6}
+CLOSE = dict.fromkeys(
+    [
+        *("cumprod", "reduce_prod", "reduce_log_sum_exp", "local_response_norm", "shrink", "thresholded_relu"),
+        *("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"),
+    ],
+    1e-6,
+)
 """Ops that torch computes in another order or by other polynomials: how far apart, relative to the largest element."""
 
 

@@ -42,7 +42,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": lambda x: np.sin(np.where(np.abs(x) < 1e5, x, np.nan)),
     "cos": lambda x: np.cos(np.where(np.abs(x) < 1e5, x, np.nan)),
 }
-APPROXIMATE = {"exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"}
+FUNCTIONS |= {
+    "tan": lambda x: np.tan(np.where(np.abs(x) < 1e5, x, np.nan)),
+    **{f"a{name}": getattr(np, f"arc{name}") for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+}
+INVERSE = {"tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"}
+APPROXIMATE = INVERSE | {"exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"}
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 1e-40, 3.4e38, 88.8, -90.0, -104.5, 0.5, 1.5, 2.5]
 SHAPES = [
     ChainSpec((5, 3, 20), (None, (20, 0, 1)), (("mul", 0, 1), ("add", 2, 0))),

@@ -16,6 +16,7 @@ ARITY = {
     **dict.fromkeys(
         ("neg", "abs", "sqrt", "floor", "ceil", "rint", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"), 1
     ),
+    **dict.fromkeys(("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 1),
     "where": 3,
 }
 

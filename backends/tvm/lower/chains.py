@@ -96,6 +96,11 @@ def _exponential_unit(c: Chain, x: Term, alpha: float, scale: float = 1.0, divis
     return unit if scale == 1.0 else c("mul", unit, scale)
 
 
+def _shrink(c: Chain, op: Any, x: Term) -> Term:
+    outside = c("where", c("less", op.threshold, x), c("sub", x, op.bias), 0.0)
+    return c("where", c("less", x, -op.threshold), c("add", x, op.bias), outside)
+
+
 def _gate(c: Chain, x: Term, alpha: float, beta: float) -> Term:
     return c("min", c("max", c("add", c("mul", x, alpha), beta), 0.0), 1.0)
 
@@ -145,6 +150,17 @@ FUNCTIONS: dict[type[Op], Callable[..., Term]] = {
     functions.Softsign: lambda c, op, x: c("div", x, c("add", c("abs", x), 1.0)),
     functions.Mish: lambda c, op, x: c("mul", x, c("tanh", _softplus(c, x))),
     functions.Selu: lambda c, op, x: _exponential_unit(c, x, op.alpha, op.gamma),
+    functions.Tan: lambda c, op, x: c("tan", x),
+    functions.Asin: lambda c, op, x: c("asin", x),
+    functions.Acos: lambda c, op, x: c("acos", x),
+    functions.Atan: lambda c, op, x: c("atan", x),
+    functions.Sinh: lambda c, op, x: c("sinh", x),
+    functions.Cosh: lambda c, op, x: c("cosh", x),
+    functions.Asinh: lambda c, op, x: c("asinh", x),
+    functions.Acosh: lambda c, op, x: c("acosh", x),
+    functions.Atanh: lambda c, op, x: c("atanh", x),
+    functions.ThresholdedRelu: lambda c, op, x: c("where", c("less", op.alpha, x), x, 0.0),
+    functions.Shrink: _shrink,
     functions.Celu: lambda c, op, x: _exponential_unit(c, x, op.alpha, divisor=op.alpha),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _BEFORE_THE_FREEZE = "stands before the freeze only: run lower-integer"
-_TABLE = "has a kernel as a table between quantized values only, not in float"
 _DYNAMIC = "is dynamic quantization in a form that fold-dynamic leaves: compile the float model, with calibration data"
 _RECURRENT = "has a kernel for constant weights only, after split-recurrent"
 _EINSUM = "is left by canonicalize only for integers, diagonals and factors that broadcast: write it as products"
@@ -16,7 +15,6 @@ def _all(reason: str, names: str) -> dict[str, str]:
 
 REFUSALS: dict[str, str] = {
     **_all(_BEFORE_THE_FREEZE, "fake_quantize observer function"),
-    **_all(_TABLE, "acos acosh asin asinh atan atanh cosh shrink sinh tan thresholded_relu"),
     **_all(_RARE, "max_pool_indices"),
     **_all(_DYNAMIC, "as_quantized conv_integer dequantize_by dynamic_quantize matmul_integer quantize_by"),
     **_all(_RECURRENT, "gru lstm rnn"),

@@ -13,6 +13,7 @@ from tvm import tirx
 
 from ...builder import Builder, Expr, intrin, reinterpret
 from ...isa.vector import VectorOps
+from . import inverse_math
 
 
 class VectorMath:
@@ -33,9 +34,9 @@ class VectorMath:
             "less": lambda x, y: self._truth(x < y),
             "less_equal": lambda x, y: self._truth(x <= y),
             "equal": lambda x, y: self._truth(x.equal(y)),
-            "where": lambda c, x, y: tirx.Select(c.equal(self._const(0.0)), y, x),
+            "where": lambda c, x, y: tirx.Select(c.equal(self.const(0.0)), y, x),
             "neg": lambda x: self._bits(x, lambda bits: tirx.bitwise_xor(bits, self._word(_SIGN))),
-            "abs": self._abs,
+            "abs": self.abs,
             "sqrt": lambda x: self._llvm("sqrt", x),
             "floor": lambda x: self._llvm("floor", x),
             "ceil": lambda x: self._llvm("ceil", x),
@@ -48,6 +49,8 @@ class VectorMath:
             "sin": lambda x: self._circular(x, 0),
             "cos": lambda x: self._circular(x, 1),
         }
+        if name in inverse_math.FUNCTIONS:
+            return self.b.let(inverse_math.FUNCTIONS[name](self, *operands))
         return self.b.let(functions[name](*operands))
 
     def fma(self, x: Expr, y: Expr, z: Expr) -> Expr:
@@ -57,13 +60,13 @@ class VectorMath:
     def exp(self, x: Expr) -> Expr:
         """The exponential; overflows to infinity, underflows through denormal numbers to 0."""
         b, ops = self.b, self.ops
-        bounded = b.let(tirx.Max(tirx.Min(x, self._const(89.0)), self._const(-104.0)))
-        count = b.let(self._llvm("roundeven", ops.mul(bounded, self._const(1.44269504088896341))))
-        rest = self.fma(count, self._const(-0.693359375), bounded)
-        rest = self.fma(count, self._const(2.12194440e-4), rest)
-        poly = self._poly(rest, _EXP)
+        bounded = b.let(tirx.Max(tirx.Min(x, self.const(89.0)), self.const(-104.0)))
+        count = b.let(self._llvm("roundeven", ops.mul(bounded, self.const(1.44269504088896341))))
+        rest = self.fma(count, self.const(-0.693359375), bounded)
+        rest = self.fma(count, self.const(2.12194440e-4), rest)
+        poly = self.poly(rest, _EXP)
         square = b.let(ops.mul(rest, rest))
-        value = b.let(self.fma(poly, square, rest) + self._const(1.0))
+        value = b.let(self.fma(poly, square, rest) + self.const(1.0))
         whole = b.let(ops.rint(count))
         half = b.let(tirx.shift_right(whole, ops.const_i32(1)))
         scaled = b.let(ops.mul(ops.mul(value, self._power(half)), self._power(whole - half)))
@@ -72,82 +75,82 @@ class VectorMath:
     def log(self, x: Expr) -> Expr:
         """The natural logarithm; NaN below 0, minus infinity at 0."""
         b, ops = self.b, self.ops
-        tiny = x < self._const(float(np.finfo("float32").tiny))
-        normal = b.let(tirx.Select(tiny, ops.mul(x, self._const(2.0**23)), x))
+        tiny = x < self.const(float(np.finfo("float32").tiny))
+        normal = b.let(tirx.Select(tiny, ops.mul(x, self.const(2.0**23)), x))
         bits = b.let(reinterpret(ops.i32, normal))
         # Move the mantissa into [sqrt(1/2), sqrt(2)).
         shifted = b.let(bits - self._word(0x3F3504F3))
         exponent = b.let(tirx.shift_right(shifted, ops.const_i32(23)))
         mantissa = b.let(reinterpret(ops.f32, bits - tirx.shift_left(exponent, ops.const_i32(23))))
-        power = b.let(ops.to_f32(exponent) - tirx.Select(tiny, self._const(23.0), self._const(0.0)))
-        rest = b.let(mantissa - self._const(1.0))
+        power = b.let(ops.to_f32(exponent) - tirx.Select(tiny, self.const(23.0), self.const(0.0)))
+        rest = b.let(mantissa - self.const(1.0))
         square = b.let(ops.mul(rest, rest))
-        tail = b.let(ops.mul(ops.mul(self._poly(rest, _LOG), rest), square))
-        tail = self.fma(power, self._const(-2.12194440e-4), tail)
-        tail = self.fma(square, self._const(-0.5), tail)
-        value = self.fma(power, self._const(0.693359375), b.let(rest + tail))
-        infinite = self._const(float("inf"))
+        tail = b.let(ops.mul(ops.mul(self.poly(rest, _LOG), rest), square))
+        tail = self.fma(power, self.const(-2.12194440e-4), tail)
+        tail = self.fma(square, self.const(-0.5), tail)
+        value = self.fma(power, self.const(0.693359375), b.let(rest + tail))
+        infinite = self.const(float("inf"))
         value = b.let(tirx.Select(x.equal(infinite), infinite, value))
-        value = b.let(tirx.Select(x.equal(self._const(0.0)), self._const(float("-inf")), value))
-        return tirx.Select(x >= self._const(0.0), value, reinterpret(ops.f32, self._word(0x7FC00000)))
+        value = b.let(tirx.Select(x.equal(self.const(0.0)), self.const(float("-inf")), value))
+        return tirx.Select(x >= self.const(0.0), value, reinterpret(ops.f32, self._word(0x7FC00000)))
 
     def tanh(self, x: Expr) -> Expr:
         """The hyperbolic tangent."""
         b, ops = self.b, self.ops
-        size, square = b.let(self._abs(x)), b.let(ops.mul(x, x))
-        near = self.fma(b.let(ops.mul(self._poly(square, _TANH), square)), x, x)
+        size, square = b.let(self.abs(x)), b.let(ops.mul(x, x))
+        near = self.fma(b.let(ops.mul(self.poly(square, _TANH), square)), x, x)
         power = b.let(self.exp(b.let(size + size)))
-        far = b.let(self._const(1.0) - self._const(2.0) / (power + self._const(1.0)))
-        return tirx.Select(size < self._const(0.625), near, self._with_sign(far, x))
+        far = b.let(self.const(1.0) - self.const(2.0) / (power + self.const(1.0)))
+        return tirx.Select(size < self.const(0.625), near, self.with_sign(far, x))
 
     def sigmoid(self, x: Expr) -> Expr:
         """1 / (1 + exp(-x)), from the exponential that cannot overflow."""
-        b, one = self.b, self._const(1.0)
-        power = b.let(self.exp(self.call("neg", [b.let(self._abs(x))])))
-        return tirx.Select(x < self._const(0.0), power, one) / (one + power)
+        b, one = self.b, self.const(1.0)
+        power = b.let(self.exp(self.call("neg", [b.let(self.abs(x))])))
+        return tirx.Select(x < self.const(0.0), power, one) / (one + power)
 
     def erf(self, x: Expr) -> Expr:
         """The Gauss error function."""
         b, ops = self.b, self.ops
-        size, square = b.let(self._abs(x)), b.let(ops.mul(x, x))
-        near = self.fma(self._poly(square, _ERF_NEAR), x, x)
-        head = self.fma(self._const(_ERF_FAR[0]), size, self._const(_ERF_FAR[1]))
-        middle = self.fma(self._const(_ERF_FAR[2]), size, self._const(_ERF_FAR[3]))
+        size, square = b.let(self.abs(x)), b.let(ops.mul(x, x))
+        near = self.fma(self.poly(square, _ERF_NEAR), x, x)
+        head = self.fma(self.const(_ERF_FAR[0]), size, self.const(_ERF_FAR[1]))
+        middle = self.fma(self.const(_ERF_FAR[2]), size, self.const(_ERF_FAR[3]))
         far = self.fma(head, square, middle)
         for coefficient in _ERF_FAR[4:]:
-            far = self.fma(far, size, self._const(coefficient))
+            far = self.fma(far, size, self.const(coefficient))
         far = self.fma(far, size, self.call("neg", [size]))
-        far = b.let(self._const(1.0) - self.b.let(self.exp(far)))
-        return tirx.Select(size > self._const(0.927734375), self._with_sign(far, x), near)
+        far = b.let(self.const(1.0) - self.b.let(self.exp(far)))
+        return tirx.Select(size > self.const(0.927734375), self.with_sign(far, x), near)
 
     def _circular(self, x: Expr, shift: int) -> Expr:
         """The sine of x plus `shift` right angles; good to 1e5, and the same everywhere beyond."""
-        b, ops, one = self.b, self.ops, self._const(1.0)
-        turns = b.let(self._llvm("roundeven", ops.mul(x, self._const(2.0 / np.pi))))
+        b, ops, one = self.b, self.ops, self.const(1.0)
+        turns = b.let(self._llvm("roundeven", ops.mul(x, self.const(2.0 / np.pi))))
         rest = x
         for part in _RIGHT_ANGLE:
-            rest = self.fma(turns, self._const(-part), rest)
+            rest = self.fma(turns, self.const(-part), rest)
         square = b.let(ops.mul(rest, rest))
-        odd = self.fma(b.let(ops.mul(self._poly(square, _SIN), square)), rest, rest)
-        even = self.fma(square, self._const(-0.5), one)
-        even = self.fma(b.let(ops.mul(square, square)), self._poly(square, _COS), even)
+        odd = self.fma(b.let(ops.mul(self.poly(square, _SIN), square)), rest, rest)
+        even = self.fma(square, self.const(-0.5), one)
+        even = self.fma(b.let(ops.mul(square, square)), self.poly(square, _COS), even)
         # A remainder in float is exact and, unlike the conversion of large numbers, the same everywhere.
-        quarter = ops.mul(turns, self._const(0.25))
-        inside = ops.mul(b.let(quarter - self._llvm("floor", quarter)), self._const(4.0))
+        quarter = ops.mul(turns, self.const(0.25))
+        inside = ops.mul(b.let(quarter - self._llvm("floor", quarter)), self.const(4.0))
         quadrant = b.let(ops.rint(inside) + ops.const_i32(shift))
         straight = tirx.bitwise_and(quadrant, ops.const_i32(1)).equal(ops.const_i32(0))
         value = b.let(tirx.Select(straight, odd, even))
         sign = tirx.shift_left(tirx.bitwise_and(quadrant, ops.const_i32(2)), ops.const_i32(30))
         return self._bits(value, lambda bits: tirx.bitwise_xor(bits, sign))
 
-    def _poly(self, x: Expr, coefficients: Sequence[float]) -> Expr:
+    def poly(self, x: Expr, coefficients: Sequence[float]) -> Expr:
         """Horner's scheme, highest power first."""
-        value = self._const(coefficients[0])
+        value = self.const(coefficients[0])
         for coefficient in coefficients[1:]:
-            value = self.fma(value, x, self._const(coefficient))
+            value = self.fma(value, x, self.const(coefficient))
         return value
 
-    def _const(self, value: float) -> Expr:
+    def const(self, value: float) -> Expr:
         return self.ops.const_f32(float(np.float32(value)))
 
     def _word(self, value: int) -> Expr:
@@ -159,10 +162,10 @@ class VectorMath:
     def _bits(self, x: Expr, change: Callable[[Expr], Expr]) -> Expr:
         return reinterpret(self.ops.f32, change(reinterpret(self.ops.i32, x)))
 
-    def _abs(self, x: Expr) -> Expr:
+    def abs(self, x: Expr) -> Expr:
         return self._bits(x, lambda bits: tirx.bitwise_and(bits, self._word(0x7FFFFFFF)))
 
-    def _with_sign(self, size: Expr, x: Expr) -> Expr:
+    def with_sign(self, size: Expr, x: Expr) -> Expr:
         sign = tirx.bitwise_and(reinterpret(self.ops.i32, x), self._word(_SIGN))
         return self._bits(size, lambda bits: tirx.bitwise_or(bits, sign))
 
@@ -175,7 +178,7 @@ class VectorMath:
         return tirx.Select(y.equal(y), tirx.Select(second, y, x), y)
 
     def _truth(self, condition: Expr) -> Expr:
-        return tirx.Select(condition, self._const(1.0), self._const(0.0))
+        return tirx.Select(condition, self.const(1.0), self.const(0.0))
 
 
 _SIGN = -(1 << 31)
