@@ -17,6 +17,7 @@ from ..ir.interpreter import run_graph
 from ..ir.ops.norm import Softmax
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Feeds, Pass, PassContext
+from .calibration.elements import Elements
 from .calibration.importance import Importance, importance_of
 from .calibration.methods import Statistic, new_statistics
 from .calibration.ranges import check_names
@@ -103,8 +104,9 @@ def _run_batch(
         if value in wanted:
             axis = axes[value]
             x = tensor if axis is None else _above_underflow(tensor, axis)
+            elements = Elements.of(x, importance[value])
             for statistic in wanted[value].values():
-                statistic.update(x, importance[value])
+                statistic.update(elements)
 
     try:
         return run_graph(graph, feeds, observe)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
+
+from .elements import Elements
 
 BINS = 4096
 _SMALLEST_EXPONENT = -100
@@ -42,16 +43,13 @@ class Histogram:
         """The middles of the bins, float64."""
         return (self.start + np.arange(BINS, dtype=np.float64) + 0.5) * self.width
 
-    def update(self, x: torch.Tensor, low: float, high: float, weights: np.ndarray | None = None) -> None:
-        """Count the elements of ``x`` (float32, all finite), whose extremes are ``low`` and ``high``.
-
-        ``weights`` are whole numbers (float64), one for each element: it counts so many times.
-        """
-        self.low, self.high = min(self.low, low), max(self.high, high)
+    def update(self, elements: Elements, *, weighted: bool = False) -> None:
+        """Count a batch of elements; ``weighted``: each as often as its importance says."""
+        self.low, self.high = min(self.low, elements.low), max(self.high, elements.high)
         self._grow()
-        # 0 lies in the range, so an index has 13 bits; torch converts to int32 eight times as fast as to int64.
-        index = torch.floor(x.reshape(-1) * math.ldexp(1.0, -self.exponent)).to(torch.int32).numpy()
-        self.counts += np.bincount(index - self.start, weights, minlength=BINS).astype(np.int64)
+        # 0 lies in the range, so an index has 13 bits.
+        index = elements.bins(self.exponent) - self.start
+        self.counts += np.bincount(index, elements.weights if weighted else None, minlength=BINS).astype(np.int64)
 
     def quantile(self, fraction: float) -> float:
         """The value below which ``fraction`` of the elements lie, linear inside a bin, within the extremes seen."""

@@ -7,12 +7,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import torch
-
 from ...ir.errors import UsageError
+from .elements import Elements
 from .histogram import Histogram
-from .importance import Importance
-from .masks import MASK_MAGNITUDE, MASK_ROOM
+from .masks import MASK_ROOM
 from .thresholds import Bounds, entropy_bounds, mse_bounds, percentile_bounds
 
 
@@ -23,29 +21,16 @@ class Statistic(ABC):
         self.seen = False
         self.masked = False
 
-    def update(self, x: torch.Tensor, importance: Importance | None = None) -> None:
-        """Take in one batch; raises :class:`FloatingPointError` when it holds a NaN.
-
-        ``importance`` says which channels matter more, for methods that care.
-        """
-        if x.numel() == 0:
-            return
-        low, high = (float(extreme) for extreme in torch.aminmax(x))
-        if math.isnan(low) or math.isnan(high):
-            raise FloatingPointError
-        if low <= -MASK_MAGNITUDE or high >= MASK_MAGNITUDE:
-            self.masked |= low <= -MASK_MAGNITUDE
-            x = x[x.abs() < MASK_MAGNITUDE]
-            if x.numel() == 0:
-                return
-            low, high = (float(extreme) for extreme in torch.aminmax(x))
-            importance = None
-        self.add(x, low, high, importance)
-        self.seen = True
+    def update(self, elements: Elements) -> None:
+        """Take in one batch."""
+        self.masked |= elements.masked
+        if elements:
+            self.add(elements)
+            self.seen = True
 
     @abstractmethod
-    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
-        """Take in elements that are finite, with their extremes."""
+    def add(self, elements: Elements) -> None:
+        """Take in at least one element."""
 
     def result(self, symmetric: bool) -> Bounds:
         """The range found; where there were masks of minus infinity it leaves room for a number that stands for it."""
@@ -64,8 +49,8 @@ class MinMax(Statistic):
         super().__init__()
         self.range: Bounds = (math.inf, -math.inf)
 
-    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
-        self.range = min(self.range[0], low), max(self.range[1], high)
+    def add(self, elements: Elements) -> None:
+        self.range = min(self.range[0], elements.low), max(self.range[1], elements.high)
 
     def bounds(self, symmetric: bool) -> Bounds:
         return self.range
@@ -79,12 +64,12 @@ class MovingAverage(Statistic):
         self.momentum = momentum
         self.range: Bounds = (0.0, 0.0)
 
-    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
+    def add(self, elements: Elements) -> None:
         if not self.seen:
-            self.range = low, high
+            self.range = elements.low, elements.high
             return
         a, b = self.range
-        self.range = a + self.momentum * (low - a), b + self.momentum * (high - b)
+        self.range = a + self.momentum * (elements.low - a), b + self.momentum * (elements.high - b)
 
     def bounds(self, symmetric: bool) -> Bounds:
         return self.range
@@ -99,9 +84,8 @@ class Distribution(Statistic):
         self.weighted = weighted
         self.histogram = Histogram()
 
-    def add(self, x: torch.Tensor, low: float, high: float, importance: Importance | None) -> None:
-        weights = importance.spread(x) if importance and self.weighted else None
-        self.histogram.update(x, low, high, weights)
+    def add(self, elements: Elements) -> None:
+        self.histogram.update(elements, weighted=self.weighted)
 
     def bounds(self, symmetric: bool) -> Bounds:
         return self.rule(self.histogram, symmetric)

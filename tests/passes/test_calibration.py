@@ -21,6 +21,7 @@ from octavo.ir.ops.quantize import Observer
 from octavo.ir.types import f32
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.base import Feeds, Ranges
+from octavo.passes.calibration.elements import Elements
 from octavo.passes.calibration.histogram import BINS, Histogram
 from octavo.passes.calibration.methods import METHODS, new_statistic
 from octavo.passes.calibration.ranges import load_ranges, parse_range, save_ranges
@@ -187,7 +188,7 @@ def test_masks_before_a_softmax_do_not_take_the_grid(mask: float) -> None:
 def statistics_of(method: str, *parts: np.ndarray, symmetric: bool = False) -> Bounds:
     statistic = new_statistic(method)
     for part in parts:
-        statistic.update(torch.from_numpy(part.astype(np.float32)))
+        statistic.update(Elements.of(torch.from_numpy(part.astype(np.float32))))
     return statistic.result(symmetric)
 
 
@@ -252,7 +253,7 @@ def test_a_histogram_does_not_depend_on_the_order(parts: list[list[float]], rand
     for order in (tensors, tensors[::-1], [torch.cat(tensors)]):
         histogram = Histogram()
         for tensor in order:
-            histogram.update(tensor, float(tensor.min()), float(tensor.max()))
+            histogram.update(Elements.of(tensor))
         histograms.append(histogram)
     first = histograms[0]
     everything = torch.cat(tensors).numpy().astype(np.float64)

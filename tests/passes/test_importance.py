@@ -11,6 +11,7 @@ from octavo.ir.ops.matmul import Linear
 from octavo.ir.types import f32
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.base import Feeds
+from octavo.passes.calibration.elements import Elements
 from octavo.passes.calibration.importance import UNIT, importance_of
 from octavo.passes.calibration.methods import new_statistic
 
@@ -59,7 +60,7 @@ def test_the_order_of_the_data_does_not_matter() -> None:
     for order in (batches, batches[::-1]):
         statistic = new_statistic("mse")
         for batch in order:
-            statistic.update(batch, importance_of(x))
+            statistic.update(Elements.of(batch, importance_of(x)))
         bounds.append(statistic.result(False))
     assert bounds[0] == bounds[1]
 
