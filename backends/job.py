@@ -158,10 +158,14 @@ def manifest_ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
     return {name: (float(p[0]), float(p[1])) for name, p in pairs if isinstance(p, list)}  # type: ignore[arg-type]
 
 
+_TAKEN = frozenset({"f", "r", "w", "x", "pthread", "sem", "timer"})
+"""Prefixes of the C library's: R_OK, pthread_create and so on."""
+
+
 def prefix_of(name: str) -> str:
     """The C identifier that a bundle of this name puts before its symbols."""
     word = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_")
-    return word if word[:1].isalpha() else f"net_{word}".rstrip("_")
+    return word if word[:1].isalpha() and word.lower() not in _TAKEN else f"net_{word}".rstrip("_")
 
 
 def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | None:

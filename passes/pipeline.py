@@ -26,7 +26,7 @@ from .registry import find_pass
 
 NAMED: dict[str, str] = {
     "simplify": "canonicalize,fold-constants,eliminate-common,eliminate-dead",
-    "prepare": "simplify,fold-batchnorm,fuse,simplify",
+    "prepare": "simplify,fold-batchnorm,fuse,flatten-volumes,simplify",
     "finish": "tabulate,decompose,eliminate-common,eliminate-dead",
     "int8": (
         "fold-qdq,fold-dynamic,split-recurrent,prepare,compose,"

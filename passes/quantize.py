@@ -191,10 +191,12 @@ class Grids:
         for position in activation_operands(node):
             value = node.inputs[position]
             if isinstance(value.op, Constant):
-                value = self._without_masks(value, value.op.data.numpy(), node)
                 data = value.op.data.numpy()
+                finite = _without_masks(data)
+                if finite is not data:
+                    value = self.graph.constant(Tensor.of(finite), before=node, origin=node.origin, name=value.name)
                 symmetric = node.op.rule is Quantization.MATMUL and position == 1
-                grid = activation_grid((float(data.min()), float(data.max())), symmetric)
+                grid = activation_grid((float(finite.min()), float(finite.max())), symmetric)
                 node.set_input(position, self._on(grid, value, node))
 
     def insert(
@@ -210,19 +212,19 @@ class Grids:
         names = [f"{value.name}.fq"]
         return self.graph.insert(op, [value, *parameters], before=anchor, origin=anchor.origin, names=names).output
 
-    def _without_masks(self, value: Value, data: np.ndarray, anchor: Node) -> Value:
-        """The constant with numbers that a grid has room for in place of minus infinity and the like."""
-        masks = np.abs(data) >= MASK_MAGNITUDE
-        if not masks.any():
-            return value
-        rest = data[~masks]
-        low, high = float(rest.min(initial=0.0)), float(rest.max(initial=0.0))
-        room = max(high - low, MASK_ROOM)
-        finite = Tensor.of(np.clip(data, low - room, high + room))
-        return self.graph.constant(finite, before=anchor, origin=anchor.origin, name=value.name)
-
     def _on(self, grid: Grid, value: Value, anchor: Node) -> Value:
         return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), -128, None)
+
+
+def _without_masks(data: np.ndarray) -> np.ndarray:
+    """Constants with numbers that a grid has room for in place of minus infinity and the like."""
+    masks = np.abs(data) >= MASK_MAGNITUDE
+    if not masks.any():
+        return data
+    rest = data[~masks]
+    low, high = float(rest.min(initial=0.0)), float(rest.max(initial=0.0))
+    room = max(high - low, MASK_ROOM)
+    return np.clip(data, low - room, high + room)
 
 
 def _quantized(node: Node) -> bool:

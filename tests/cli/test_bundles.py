@@ -253,7 +253,8 @@ def test_bench_mistakes(octavo: Octavo, bundle: Path, arguments: list[str], code
 
 
 @pytest.mark.parametrize(
-    ("name", "prefix"), [("tiny", "tiny"), ("MobileNet V2", "MobileNet_V2"), ("3d-net", "net_3d_net"), ("é", "net")]
+    ("name", "prefix"),
+    [("tiny", "tiny"), ("MobileNet V2", "MobileNet_V2"), ("3d-net", "net_3d_net"), ("é", "net"), ("R", "net_R")],
 )
 def test_names_become_c_identifiers(name: str, prefix: str) -> None:
     assert prefix_of(name) == prefix

@@ -26,7 +26,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, -1)
         scores = q @ k.transpose(1, 2) + self.get_buffer("term")
-        return scores.softmax(-1) @ v
+        out: Tensor = scores.softmax(-1) @ v
+        return out
 
 
 def batches() -> list[np.ndarray]:
@@ -67,6 +68,5 @@ def test_infinity_on_a_grid_is_its_end() -> None:
     x = torch.tensor([-torch.inf, 0.26, torch.inf], requires_grad=True)
     y = FakeQuantize().run(x, torch.tensor(0.5), torch.tensor(0.0))
     assert y.tolist() == [-64.0, 0.5, 63.5]
-    y[1].backward()
-    assert x.grad is not None
-    assert float(x.grad[1]) == 1.0
+    (gradient,) = torch.autograd.grad(y[1], x)
+    assert float(gradient[1]) == 1.0

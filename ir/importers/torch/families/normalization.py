@@ -53,6 +53,27 @@ def training_batch_norm(ctx: Context, *_: object, **__: object) -> Value:
     raise ModelError("a batch norm was exported in training mode", where=ctx.origin, hint=EVAL)
 
 
+@translate(aten._native_batch_norm_legit.no_stats)
+def own_batch_norm(
+    ctx: Context, x: Value, scale: Value | None, bias: Value | None, training: bool, momentum: float, epsilon: float
+) -> tuple[Value, ...]:
+    """By the statistics of the data itself, as for standardized weights: a layer norm of each channel."""
+    order = [1, 0, *range(2, x.type.rank)]
+    shape = ctx.static(x)
+    channels, *rest = (shape[axis] for axis in order)
+    flat = ctx.reshape(ctx.transpose(x, order), (channels, math.prod(rest)))
+    y = ctx.transpose(ctx.reshape(ctx.emit(LayerNorm(1, epsilon), flat), (channels, *rest)), order)
+    return (_affine(ctx, y, channels, scale, bias),)
+
+
+def _affine(ctx: Context, x: Value, channels: int, scale: Value | None, bias: Value | None) -> Value:
+    """Scale and bias of each channel, on axis 1."""
+    wide = (channels, *[1] * (x.type.rank - 2))
+    if scale is not None:
+        x = ctx.emit(Mul(), x, ctx.reshape(scale, wide))
+    return x if bias is None else ctx.emit(Add(), x, ctx.reshape(bias, wide))
+
+
 @translate(aten.layer_norm.default)
 def layer_norm(
     ctx: Context,
@@ -86,10 +107,7 @@ def group_norm(
         raise Refusal("a size that is not fixed")
     flat = ctx.reshape(x, (batch, groups, channels // groups * math.prod(places)))
     y = ctx.reshape(ctx.emit(LayerNorm(1, epsilon), flat), x.type.shape)
-    wide = (channels, *[1] * len(spatial))
-    if scale is not None:
-        y = ctx.emit(Mul(), y, ctx.reshape(scale, wide))
-    return y if bias is None else ctx.emit(Add(), y, ctx.reshape(bias, wide))
+    return _affine(ctx, y, channels, scale, bias)
 
 
 @translate(aten.instance_norm.default)
