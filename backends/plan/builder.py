@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -211,7 +211,10 @@ class PlanBuilder:
     def _operand(self, arg: Arg, view: View, over_read: int) -> View:
         """The view to pass; what a kernel may read beyond must not be a user's memory."""
         if arg.role == "in" and over_read and view.storage.place is Place.INPUT:
-            view = self._copied(view, view.order(), None)
+            # The kernel knows the strides of the view: the whole buffer is copied as it is.
+            count = view.storage.bytes // ITEM_BYTES[view.dtype]
+            buffer = self._copied(View(view.storage, view.dtype, (count,), (1,)), (0,), None)
+            view = replace(view, storage=buffer.storage)
         if arg.role == "in":
             view.storage.over_read = max(view.storage.over_read, over_read)
             self._slack = max(self._slack, over_read)

@@ -10,10 +10,11 @@ import pytest
 from e2e.bundles import ARM_LEVELS, X86_LEVELS, Array, Job, build_all, run_jobs
 from e2e.checking import missing_for
 from octavo.backends.tvm.lower.registry import find_lowering
-from octavo.ir import DType, Graph, Op, TensorType, Value, run_graph
+from octavo.ir import DType, Graph, Op, Tensor, TensorType, Value, run_graph
 from octavo.ir.ops import elementwise as ew
 from octavo.ir.ops import logic, math
 from octavo.ir.ops.cast import BitCast, Cast, Where
+from octavo.ir.ops.constant import Constant
 from octavo.ir.ops.index import GatherElements, GatherND, ReverseSequence, ScatterElements, ScatterND, Trilu
 from octavo.ir.ops.norm import LocalResponseNorm
 from octavo.ir.ops.pool import MaxUnpool
@@ -98,14 +99,14 @@ EXACT = {
     *("mod", "cast", "where", "bit_cast", "not", "and", "or", "xor", "shift_left", "shift_right", "isnan", "isinf"),
     *("equal", "greater", "greater_equal", "less", "less_equal"),
     *("gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "one_hot", "trilu", "reverse_sequence"),
-    *("max_unpool", "cumsum", "topk"),
+    *("max_unpool", "cumsum", "topk", "add", "sub", "mul", "div", "minimum", "maximum"),
 }
 """Ops that are met to the bit on floats too; on integers and truth values all are."""
 MOVES = {"gather_elements", "gather_nd", "reverse_sequence"}
 """Ops that move quantized elements too."""
 CLOSE = dict.fromkeys(
     [
-        *("cumprod", "reduce_prod", "reduce_log_sum_exp", "local_response_norm", "shrink", "thresholded_relu"),
+        *("cumprod", "reduce_prod", "reduce_log_sum_exp", "local_response_norm", "shrink", "thresholded_relu", "pow"),
         *("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"),
     ],
     1e-6,
@@ -199,3 +200,28 @@ def test_values_that_lie_elsewhere_are_concatenated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(answer.outputs["a"], np.concatenate([feeds["x"]] * 2, 1))
     np.testing.assert_array_equal(answer.outputs["b"], np.zeros((2, 6), bool))
     np.testing.assert_allclose(answer.outputs["c"], np.full((2, 2), np.log(3)), rtol=1e-6)
+
+
+POWERS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 7.0, 0.3, 2.9, -1.7)
+
+
+def test_constant_powers(tmp_path: Path) -> None:
+    graph = Graph("powers")
+    x, whole = graph.add_input("x", f32(9, 9)), graph.add_input("whole", i64(9, 9))
+    outputs = []
+    for power in POWERS:
+        number = graph.insert(Constant(Tensor.of(np.array(power, np.float32))), []).output
+        outputs.append(graph.insert(logic.Pow(), [x, number]).output)
+    for power in (1, 2, 3):
+        number = graph.insert(Constant(Tensor.of(np.array(power))), []).output
+        outputs.append(graph.insert(logic.Pow(), [whole, number]).output)
+    graph.set_outputs(outputs, [f"y{number}" for number in range(len(outputs))])
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(9, 9)).astype(np.float32)
+    numbers[0, :5] = [0, 1, -1, np.inf, np.nan]
+    feeds: dict[str, Array] = {"x": numbers, "whole": rng.integers(-50, 50, (9, 9))}
+    (built,) = build_all([graph], ["avx2"], tmp_path)
+    (answer,) = run_jobs([Job(built, "avx2", feeds)], "avx2")
+    assert not answer.trouble
+    for name, want in run_graph(graph, feeds).items():
+        np.testing.assert_allclose(answer.outputs[name], want, rtol=2e-6, err_msg=name)

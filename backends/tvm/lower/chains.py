@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ....ir.graph import Node
+from ....ir.graph import Node, Value
 from ....ir.op import Op
 from ....ir.ops import elementwise as ew
 from ....ir.ops import logic
@@ -21,7 +21,7 @@ from ...plan.builder import PlanBuilder
 from ...plan.views import View
 from ..kernels.cast import CastSpec
 from ..kernels.chain import ChainSpec, Step
-from .logic import leading_order, lower_integers
+from .logic import computed, leading_order, lower_integers, pointwise
 from .registry import lowers
 
 Term = tuple[str, int]
@@ -54,6 +54,10 @@ class Chain:
         if value not in self.parameters:
             self.parameters.append(value)
         return ("parameter", self.parameters.index(value))
+
+    def number(self, value: float) -> Term:
+        """A number as a value."""
+        return self._parameter(float(value))
 
     def numbered(self) -> tuple[Step, ...]:
         """The steps with values numbered as the kernel wants them."""
@@ -113,7 +117,9 @@ POWERS: dict[float, Callable[[Chain, Term], Term]] = {
     2.0: lambda c, x: c("mul", x, x),
     3.0: lambda c, x: c("mul", c("mul", x, x), x),
 }
-"""Constant exponents that have kernels."""
+"""Constant exponents of one or two functions."""
+LARGEST_PRODUCT = 32
+"""Whole exponents up to here are products."""
 
 FUNCTIONS: dict[type[Op], Callable[..., Term]] = {
     ew.Relu: lambda c, op, x: c("max", x, 0.0),
@@ -180,14 +186,67 @@ def lower_chain(site: PlanBuilder, node: Node) -> None:
 
 @lowers(logic.Pow)
 def lower_power(site: PlanBuilder, node: Node) -> None:
-    """Powers with a constant exponent that needs no logarithm."""
-    exponent = node.inputs[1].op
-    value = exponent.data.numpy().reshape(-1) if isinstance(exponent, Constant) else np.zeros(0)
-    out = site.allocate(node.output, site.view(node.inputs[0]).order())
-    if value.size != 1 or float(value[0]) not in POWERS or node.inputs[0].type.shape != node.output.type.shape:
-        site.refuse(node, f"only the exponents {', '.join(map(str, POWERS))} have kernels")
+    """Products and roots for the constant exponents that they suffice for, else the exponential of a logarithm."""
+    if any(value.type.dtype is not DType.F32 for value in node.inputs):
+        if not _integer_power(site, node):
+            site.refuse(node, "powers of integers have kernels for the constant exponents 1, 2 and 3 only")
         return
-    run_chain(site, node.where, [site.view(node.inputs[0])], out, POWERS[float(value[0])])
+    exponent = _constant_number(node.inputs[1])
+    base = site.view(node.inputs[0])
+    views = [base] if exponent is not None else [base, site.view(node.inputs[1])]
+    out = site.allocate(node.output, leading_order(views, node.output.type.rank))
+    if exponent in POWERS:
+        run_chain(site, node.where, views, out, POWERS[exponent])
+    elif exponent is not None and exponent.is_integer() and 0 < abs(exponent) <= LARGEST_PRODUCT:
+        run_chain(site, node.where, views, out, lambda c, x: _product_power(c, x, int(exponent)))
+    elif exponent is not None:
+        run_chain(site, node.where, views, out, lambda c, x: _power(c, x, c.number(exponent)))
+    else:
+        run_chain(site, node.where, views, out, _power)
+
+
+def _constant_number(value: Value) -> float | None:
+    """The number of a constant of one element."""
+    if not isinstance(value.op, Constant) or value.type.size != 1:
+        return None
+    return float(value.op.data.numpy().reshape(-1)[0])
+
+
+def _integer_power(site: PlanBuilder, node: Node) -> bool:
+    exponent, base = _constant_number(node.inputs[1]), site.view(node.inputs[0])
+    if exponent not in (1.0, 2.0, 3.0) or base.dtype not in ("int32", "int64"):
+        return False
+    out = site.allocate(node.output, leading_order([base], node.output.type.rank))
+    if exponent == 1.0:
+        site.copy(base.expanded(out.shape), out, node.where)
+        return True
+    factors = [base, computed(site, node.where, "mul", base, base) if exponent == 3.0 else base]
+    pointwise(site, node.where, "mul", factors, out)
+    return True
+
+
+def _product_power(c: Chain, x: Term, exponent: int) -> Term:
+    """A whole power by squares; of a negative one, the reciprocal."""
+    bits = f"{abs(exponent):b}"
+    result = x
+    for bit in bits[1:]:
+        result = c("mul", result, result)
+        result = c("mul", result, x) if bit == "1" else result
+    return c("div", 1.0, result) if exponent < 0 else result
+
+
+def _power(c: Chain, x: Term, y: Term) -> Term:
+    """The exponential of y log |x|, negative for odd powers of negative numbers; NaN for their broken powers."""
+    size = c("abs", x)
+    power = c("exp", c("mul", y, c("log", size)))
+    half = c("mul", y, 0.5)
+    odd = c("where", c("equal", c("floor", half), half), 0.0, 1.0)
+    signed = c("where", odd, c("neg", power), power)
+    broken = c("where", c("equal", c("floor", y), y), signed, math.nan)
+    value = c("where", c("less", x, 0.0), broken, power)
+    # Where one factor of the exponent is 0 and the other infinite.
+    value = c("where", c("equal", size, 1.0), c("where", c("less", x, 0.0), broken, 1.0), value)
+    return c("where", c("equal", y, 0.0), 1.0, value)
 
 
 @lowers(Cast)
