@@ -25,6 +25,8 @@ from ..ir.ops.resize import Resize
 from ..ir.ops.shape import Concat, Gather
 from ..ir.types import DType
 from .calibration.masks import MASK_MAGNITUDE
+from .magnitudes import REASON as MAGNITUDE
+from .magnitudes import magnitude_nodes
 
 MAC_RULES = frozenset({Quantization.WEIGHTED, Quantization.MATMUL})
 """Rules whose nodes do the work that int8 makes cheaper."""
@@ -54,6 +56,7 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
         keep_float: shell patterns over node origins, or over ``op:NAME``, that stay in float by the user's wish.
     """
     candidates: dict[Node, str] = {}
+    magnitudes = magnitude_nodes(graph)
     decisions: dict[Node, Decision] = {}
     for node in graph.nodes:
         obstacle = _obstacle(node, keep_float)
@@ -65,6 +68,9 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
         del candidates[node]
         reason = "a float layer_norm reads the sum: its outliers would take the whole grid"
         decisions[node] = Decision(Precision.FLOAT, node.op.rule.value, reason)
+    for node in [n for n in candidates if n in magnitudes]:
+        del candidates[node]
+        decisions[node] = Decision(Precision.FLOAT, node.op.rule.value, MAGNITUDE)
     prequantized = is_prequantized(graph)
     for island in _islands(candidates):
         works = any(n.op.rule in MAC_RULES for n in island)

@@ -263,7 +263,7 @@ class Recurrence(Op):
         bias = x.new_zeros(layer.directions, layer.gates * self.hidden)
         if "hidden_bias" in given:
             bias[:, -self.hidden :] = given["hidden_bias"]
-        products = x.unflatten(2, (layer.directions, -1)).permute(2, 0, 1, 3)
+        products = x.reshape(*x.shape[:2], layer.directions, -1).permute(2, 0, 1, 3)
         return layer.sweep(products, recurrence, bias, given)
 
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:

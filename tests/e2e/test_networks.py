@@ -14,7 +14,16 @@ from e2e.networks import Network, frozen_network
 pytestmark = pytest.mark.models
 
 IN_CI = ("mobilenet_v2", "crepe_tiny")
-NIGHTLY = ("efficientnet_lite0", "resnet18", "ppocr_cls", "ppocr_rec", "ppocr_det", "page_orientation", "minilm_l6")
+NIGHTLY = (
+    "efficientnet_lite0",
+    "resnet18",
+    "ppocr_cls",
+    "ppocr_rec",
+    "ppocr_det",
+    "page_orientation",
+    "minilm_l6",
+    "silero_vad",
+)
 NETWORKS = [*IN_CI, *(pytest.param(name, marks=pytest.mark.nightly) for name in NIGHTLY)]
 TOLERANCE = 1e-4
 """Relative to the largest output, of networks with float islands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -56,7 +57,7 @@ class _Task:
             self._products(0, self.h)
             if len(spec.phases) > 1:
                 for r in range(spec.rows):
-                    self._vectors(lambda at, _, r=r: self._reset_state(step, r, at))
+                    self._vectors(partial(self._reset_state, step, r))
                 self._products(1, self.reset)
             for r in range(spec.rows):
                 self._advance(step, r)
@@ -154,7 +155,7 @@ class _Task:
         place = (self.direction * count + number) * self.padded + at
         return self.b.let(self.buffers[name].load(place, self.ops.lanes))
 
-    def _reset_state(self, step: Expr, r: int, at: Expr) -> None:
+    def _reset_state(self, step: Expr, r: int, at: Expr, _: int) -> None:
         """The state times the reset gate, which the hidden gate of a gru reads."""
         gate = self._activate(0, self._sum(step, r, 1, at))
         value = self._mul(gate, self._state(self.h, r, at))
