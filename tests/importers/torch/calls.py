@@ -115,6 +115,12 @@ PRODUCTS = [
         f_attention_groups=lambda q, k: F.scaled_dot_product_attention(q, k[:, :1], k[:, :1], enable_gqa=True),
     ),
 ]
+IMAGES = functions(
+    (1, 2, 9, 12),
+    f_antialias=lambda x: F.interpolate(x, size=(5, 20), mode="bilinear", antialias=True),
+    f_antialias_cubic=lambda x: F.interpolate(x, scale_factor=0.4, mode="bicubic", antialias=True),
+    f_antialias_aligned=lambda x: F.interpolate(x, size=(4, 5), mode="bilinear", antialias=True, align_corners=True),
+)
 SAMPLING = functions(
     (1, 2, 5, 6),
     torch.linspace(-1.1, 1.1, 24).reshape(1, 3, 4, 2),
@@ -208,4 +214,4 @@ MOVES = functions(
 )
 
 
-CALLS: list[Case] = [*UNARY, *BINARY, *PRODUCTS, *SAMPLING, *REDUCTIONS, *MOVES]
+CALLS: list[Case] = [*UNARY, *BINARY, *PRODUCTS, *IMAGES, *SAMPLING, *REDUCTIONS, *MOVES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,23 @@ def cubic(ctx: Context, x: Value, size: object, align_corners: bool, scales: Sca
     return _smooth(ctx, x, scales, "cubic", align_corners)
 
 
+@translate(aten._upsample_bilinear2d_aa.default, aten._upsample_bilinear2d_aa.vec)
+def linear_antialiased(ctx: Context, x: Value, size: object, align_corners: bool, *scales: Any) -> Value:
+    return _smooth(ctx, x, _per_axis(scales), "linear", align_corners, antialias=True)
+
+
+@translate(aten._upsample_bicubic2d_aa.default, aten._upsample_bicubic2d_aa.vec)
+def cubic_antialiased(ctx: Context, x: Value, size: object, align_corners: bool, *scales: Any) -> Value:
+    return _smooth(ctx, x, _per_axis(scales), "cubic", align_corners, antialias=True)
+
+
+def _per_axis(scales: Sequence[Any]) -> Scales:
+    """Scale factors that come as one list or as an argument each; None where only the size is given."""
+    if len(scales) == 1 and not isinstance(scales[0], float):
+        return scales[0]
+    return None if not scales or None in scales else scales
+
+
 @translate(aten.grid_sampler.default, aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
 def grid_sample(ctx: Context, x: Value, grid: Value, mode: int, padding: int, align_corners: bool) -> Value:
     modes, paddings = ("linear", "nearest", "cubic"), ("zeros", "border", "reflection")
@@ -95,12 +113,16 @@ def fold(
     return ctx.emit(Col2Im(tuple(size), tuple(kernel), tuple(stride), pairs(padding), tuple(dilation)), x)
 
 
-def _smooth(ctx: Context, x: Value, scales: Scales, mode: str, align: bool) -> Value:
+def _smooth(ctx: Context, x: Value, scales: Scales, mode: str, align: bool, *, antialias: bool = False) -> Value:
     """With ``align`` the corners' centres map to each other, else the outer edges do."""
     before, after = ctx.static(x), _fixed(ctx.shape)
     scale, offset = [1.0, 1.0], [0.0, 0.0]
     for axis, (size, out) in enumerate(zip(before[2:], after[2:], strict=True)):
         step = ((size - 1) / (out - 1) if out > 1 else 0.0) if align else _step(size, out, scales, axis)
         scale.append(step)
-        offset.append(0.0 if align else 0.5 * step - 0.5)
-    return ctx.emit(Resize(after, tuple(scale), tuple(offset), mode), x)
+        offset.append(0.0 if align and not antialias else 0.5 * step - 0.5)
+    if not antialias:
+        return ctx.emit(Resize(after, tuple(scale), tuple(offset), mode), x)
+    # Pillow's filter, unlike that of the plain mode, has -0.5 for Keys' constant, and leaves out what is outside.
+    op = Resize(after, tuple(scale), tuple(offset), mode, cubic_a=-0.5, antialias=True, exclude_outside=True)
+    return ctx.emit(op, x)
