@@ -234,14 +234,8 @@ class _Task:
         """An activation of the cell, after clipping."""
         clip = self.spec.clip
         if clip is not None:
-            x = self._stored(self._bounded(x, -clip, clip))
-        return self._stored(self._function(self.spec.activations[number], x))
-
-    def _stored(self, value: Expr) -> Expr:
-        """The value, through a register: TVM's analyzer expands chains of pure lets, which takes exponential time."""
-        register = self.b.registers(1, self.ops.f32)
-        self.b.store(register, 0, value)
-        return self.b.let(register[0])
+            x = self.math.stored(self._bounded(x, -clip, clip))
+        return self._function(self.spec.activations[number], x)
 
     def _bounded(self, x: Expr, low: float, high: float) -> Expr:
         raised = self.math.call("max", [self.ops.const_f32(low), x])

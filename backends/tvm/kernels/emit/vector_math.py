@@ -50,8 +50,15 @@ class VectorMath:
             "cos": lambda x: self._circular(x, 1),
         }
         if name in inverse_math.FUNCTIONS:
-            return self.b.let(inverse_math.FUNCTIONS[name](self, *operands))
-        return self.b.let(functions[name](*operands))
+            return self.stored(inverse_math.FUNCTIONS[name](self, *operands))
+        value = self.b.let(functions[name](*operands))
+        return self.stored(value) if name in _LONG else value
+
+    def stored(self, value: Expr) -> Expr:
+        """The value, through a register: TVM's analyzer expands what is made of lets alone, in exponential time."""
+        register = self.b.registers(1, self.ops.f32)
+        self.b.store(register, 0, value)
+        return self.b.let(register[0])
 
     def fma(self, x: Expr, y: Expr, z: Expr) -> Expr:
         """The product plus z, rounded once."""
@@ -181,6 +188,7 @@ class VectorMath:
         return tirx.Select(condition, self.const(1.0), self.const(0.0))
 
 
+_LONG = {"exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"}
 _SIGN = -(1 << 31)
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LOG = (
