@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from octavo.ir.ops.cast import BitCast, Cast, Where
 from octavo.ir.ops.constant import Constant
 from octavo.ir.ops.index import GatherElements, GatherND, ReverseSequence, ScatterElements, ScatterND, Trilu
 from octavo.ir.ops.norm import LocalResponseNorm
-from octavo.ir.ops.pool import MaxUnpool
+from octavo.ir.ops.pool import MaxPoolIndices, MaxUnpool
 from octavo.ir.ops.quantize import Dequantize, Quantize
 from octavo.ir.ops.reduce import ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum
+from octavo.ir.ops.sampling import GridSample
 from octavo.ir.ops.scan import CumSum, TopK
 from octavo.ir.ops.shape import Concat
 from octavo.ir.types import f32
@@ -75,6 +77,13 @@ def moved() -> Iterator[Sample]:
     yield Sample(ScatterND("add"), (f32(2, 3, 4), i64(7, 2), f32(7, 4)), 2)
     yield Sample(ScatterElements(1), (boolean(2, 5), i64(2, 1), boolean(2, 1)), 5)
     yield Sample(MaxUnpool((1, 2, 4, 4), (1, 2, 4, 4)), (f32(1, 2, 2, 2), i64(1, 2, 2, 2)), 32)
+    yield Sample(MaxPoolIndices((3,), (2,), ((1, 1),), (1,)), (f32(2, 3, 9),))
+    yield Sample(MaxPoolIndices((3, 2), (2, 1), ((1, 0), (1, 1)), (1, 2), True), (f32(2, 3, 9, 8),))
+    yield Sample(MaxPoolIndices((2, 2, 2), (1, 2, 1), ((0, 1),) * 3, (1, 1, 1)), (f32(1, 2, 5, 4, 3),))
+    for padding, corners, mode in itertools.product(
+        ("zeros", "border", "reflection"), (False, True), ("linear", "nearest")
+    ):
+        yield Sample(GridSample(mode, padding, corners), (f32(2, 3, 6, 7), f32(2, 5, 4, 2)))
     for dtype in (DType.BOOL, DType.I64):
         yield Sample(Trilu(True, -1), (typed(dtype, 2, 4, 4),))
     yield Sample(LocalResponseNorm(5, 1e-2, 0.75, 2.0), (f32(1, 3, 5),))
@@ -99,7 +108,7 @@ EXACT = {
     *("mod", "cast", "where", "bit_cast", "not", "and", "or", "xor", "shift_left", "shift_right", "isnan", "isinf"),
     *("equal", "greater", "greater_equal", "less", "less_equal"),
     *("gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "one_hot", "trilu", "reverse_sequence"),
-    *("max_unpool", "cumsum", "topk", "add", "sub", "mul", "div", "minimum", "maximum"),
+    *("max_pool_indices", "max_unpool", "cumsum", "topk", "add", "sub", "mul", "div", "minimum", "maximum"),
 }
 """Ops that are met to the bit on floats too; on integers and truth values all are."""
 MOVES = {"gather_elements", "gather_nd", "reverse_sequence"}
@@ -107,6 +116,7 @@ MOVES = {"gather_elements", "gather_nd", "reverse_sequence"}
 CLOSE = dict.fromkeys(
     [
         *("cumprod", "reduce_prod", "reduce_log_sum_exp", "local_response_norm", "shrink", "thresholded_relu", "pow"),
+        "grid_sample",
         *("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"),
     ],
     1e-6,

@@ -41,8 +41,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "erf": np.vectorize(math.erf, otypes=["float64"]),
     "sin": lambda x: np.sin(np.where(np.abs(x) < 1e5, x, np.nan)),
     "cos": lambda x: np.cos(np.where(np.abs(x) < 1e5, x, np.nan)),
-}
-FUNCTIONS |= {
     "tan": lambda x: np.tan(np.where(np.abs(x) < 1e5, x, np.nan)),
     **{f"a{name}": getattr(np, f"arc{name}") for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
     "sinh": np.sinh,

@@ -18,6 +18,7 @@ from kernels import (
     test_pointwise,
     test_reduce,
     test_resize,
+    test_sampling,
     test_softmax,
     test_table,
 )
@@ -43,6 +44,8 @@ SINGLE: list[KernelSpec] = [
     *test_places.WRITES,
     *test_places.SCANS,
     *test_places.SORTS,
+    *test_sampling.GRIDS,
+    *test_sampling.POOLS,
 ]
 FLOATS: list[KernelSpec] = [*test_chain.SHAPES, *test_float.REDUCTIONS, *test_float.CONVS, *test_float.MATMULS]
 FUSED = re.compile(r"\bv?fn?m(add|sub|la|ls)")

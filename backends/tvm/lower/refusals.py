@@ -15,11 +15,9 @@ def _all(reason: str, names: str) -> dict[str, str]:
 
 REFUSALS: dict[str, str] = {
     **_all(_BEFORE_THE_FREEZE, "fake_quantize observer function"),
-    **_all(_RARE, "max_pool_indices"),
     **_all(_DYNAMIC, "as_quantized conv_integer dequantize_by dynamic_quantize matmul_integer quantize_by"),
     **_all(_RECURRENT, "gru lstm rnn"),
     **_all(_EINSUM, "einsum"),
-    **_all(_RARE, "col2im deform_conv determinant dft grid_sample"),
-    **_all(_RARE, "roi_align"),
+    **_all(_RARE, "col2im deform_conv determinant dft roi_align"),
 }
 """Reason by op name. An op that gets a lowering leaves this table; a test holds both to that."""

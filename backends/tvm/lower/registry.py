@@ -57,6 +57,7 @@ FAMILIES = (
     "quantize",
     "recurrent",
     "resize",
+    "sampling",
     "scan",
     "weighted",
 )
