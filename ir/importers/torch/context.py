@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from ...graph import Graph, Value
 from ...interpreter import run_node, to_numpy
 from ...op import Op
 from ...ops.cast import Cast, Where
-from ...ops.shape import Reshape, Slice, Transpose
+from ...ops.shape import Expand, Reshape, Slice, Transpose
 from ...types import Dim, DType, Shape, TensorType, format_shape
 
 Number = bool | int | float
@@ -50,6 +51,14 @@ def translations() -> Mapping[object, Translation]:
 
     assert families.__all__, "importing registers"
     return _TRANSLATIONS
+
+
+@dataclass(frozen=True)
+class Complex:
+    """Complex numbers: two real values of one type."""
+
+    real: Value
+    imaginary: Value
 
 
 class Refusal(Exception):  # noqa: N818 - it is collected, never seen by the user
@@ -93,6 +102,17 @@ class Context:
         array = to_numpy(data) if isinstance(data, torch.Tensor) else data
         return self.graph.constant(Tensor.of(array), origin=name or self.origin, name=name or f"{self._name}.constant")
 
+    def constants(self, data: torch.Tensor, name: str = "") -> Value | Complex:
+        """A constant, or two where it is complex."""
+        if not data.is_complex():
+            return self.constant(data, name)
+        real, imaginary = data.resolve_conj().real.contiguous(), data.resolve_conj().imag.contiguous()
+        return Complex(self.constant(real, f"{name}.real" if name else ""), self.constant(imaginary))
+
+    def with_zeros(self, real: Value) -> Complex:
+        """Real values as complex ones."""
+        return Complex(real, self.emit(Expand(real.type.shape), self.scalar(0.0, real.type.dtype)))
+
     def scalar(self, number: Number, dtype: DType) -> Value:
         """A constant of rank 0."""
         if not math.isfinite(number) and not dtype.is_float:
@@ -129,8 +149,8 @@ class Context:
 
     @property
     def dtype(self) -> DType:
-        """Element type of the result."""
-        return DType.from_torch(self.output.dtype)
+        """Element type of the result, or of its parts if it is complex."""
+        return DType.from_torch(self.output.dtype.to_real())
 
     @property
     def shape(self) -> Shape:

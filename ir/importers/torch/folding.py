@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from ...graph import Value
-from ...types import Dim, DType
-from .context import Context
+from ...types import Dim
+from .context import Complex, Context
 
 
 class _Undecided(Exception):  # noqa: N818 - it never leaves this module
@@ -35,6 +35,8 @@ def fold(ctx: Context, node: fx.Node, read: Callable[[fx.Node], Any]) -> bool:
 def _known(ctx: Context, operand: Any) -> Any:
     if isinstance(operand, tuple | list):
         return [_known(ctx, item) for item in operand]
+    if isinstance(operand, Complex):
+        return torch.complex(_known(ctx, operand.real), _known(ctx, operand.imaginary))
     if not isinstance(operand, Value):
         if isinstance(operand, Dim | torch.SymInt):
             raise _Undecided
@@ -49,6 +51,5 @@ def _constants(ctx: Context, result: Any) -> Any:
     if isinstance(result, tuple | list):
         return tuple(_constants(ctx, item) for item in result)
     if isinstance(result, torch.Tensor):
-        DType.from_torch(result.dtype)
-        return ctx.constant(result.contiguous())
+        return ctx.constants(result.contiguous())
     return result

@@ -18,7 +18,8 @@ from ...graph import Graph, Value
 from ...types import Dim, DType, TensorType
 from ...verifier import verify
 from .capture import Inputs, capture, is_users_file
-from .context import Context, Refusal, Translation, module_path, translations
+from .context import Complex, Context, Refusal, Translation, module_path, translations
+from .families.complexes import translate_complex, understands
 from .folding import fold
 
 HINT = (
@@ -146,7 +147,7 @@ class _Importer:
             target, tensor, parameter = self._tensors[node]
             if not self.context.allow_non_finite:
                 check_finite(target, tensor, parameter)
-            self.context.env[node] = self.context.constant(tensor.detach().contiguous(), name=target)
+            self.context.env[node] = self.context.constants(tensor.detach().contiguous(), name=target)
         return self.context.env[node]
 
     # Calls
@@ -155,21 +156,31 @@ class _Importer:
         self.context.enter(node)
         translation = table.get(node.target)
         refused = any(_is_refused(self.context.env.get(n)) for n in node.all_input_nodes)
-        if translation is None:
+        if translation is None and not understands(node.target):
             if not refused and fold(self.context, node, self._read):
                 return
             self._refuse(node, "")
         elif not refused:
             try:
-                args, kwargs = fx.map_arg((node.args, node.kwargs), self._read)
-                self.context.env[node] = self._named(node, translation(self.context, *args, **kwargs))
+                self.context.env[node] = self._named(node, self._translated(node, translation))
                 return
             except Refusal as refusal:
+                if fold(self.context, node, self._read):
+                    return
                 self._refuse(node, str(refusal))
             except ModelError as error:
                 error.where = error.where or self.context.origin
                 raise
         self.context.env[node] = _REFUSED
+
+    def _translated(self, node: fx.Node, translation: Translation | None) -> Any:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._read)
+        takes_complex = any(isinstance(leaf, Complex) for leaf in pytree.tree_leaves((args, kwargs)))
+        if takes_complex and isinstance(node.target, torch._ops.OpOverload):
+            return translate_complex(self.context, node.target, args, kwargs)
+        if translation is None:
+            raise Refusal("of real numbers")
+        return translation(self.context, *args, **kwargs)
 
     def _named(self, node: fx.Node, result: Any) -> Any:
         """Check a translated tensor against what torch.export foresaw: a wrong translation must not pass silently."""
@@ -211,6 +222,10 @@ class _Importer:
             for name, argument in zip(names, kept, strict=True)
             if isinstance(argument, fx.Node)
         ]
+        for name, value in values:
+            if isinstance(value, Complex):
+                hint = "return torch.view_as_real of it, or .real and .imag"
+                raise ModelError("the model returns complex numbers", where=name, hint=hint)
         values = [(name, value) for name, value in values if isinstance(value, Value)]
         if not values:
             raise ModelError("the model returns no tensor", hint="return the tensors that the network computes")

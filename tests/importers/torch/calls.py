@@ -121,6 +121,26 @@ IMAGES = functions(
     f_antialias_cubic=lambda x: F.interpolate(x, scale_factor=0.4, mode="bicubic", antialias=True),
     f_antialias_aligned=lambda x: F.interpolate(x, size=(4, 5), mode="bilinear", antialias=True, align_corners=True),
 )
+
+
+def rotated(x: torch.Tensor) -> torch.Tensor:
+    """Rotary positions as in the first Llama."""
+    turns = torch.polar(torch.ones(4, 2), torch.outer(torch.arange(4.0), torch.tensor([1.0, 0.1])))
+    pairs = torch.view_as_complex(x.reshape(2, 4, 2, 2))
+    return torch.view_as_real(pairs * turns).flatten(2)
+
+
+FOURIER = functions(
+    (2, 4, 4),
+    f_rotated=rotated,
+    f_mixed=lambda x: torch.fft.fftn(x, dim=(1, 2)).real,
+    f_round_trip=lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=1), n=4, dim=1) + torch.fft.ifft(x, dim=2).imag,
+    f_odd=lambda x: torch.fft.irfft2(torch.fft.rfft2(x[:, :3, :3], norm="ortho") * 2, s=(3, 3), norm="ortho"),
+    f_filter=lambda x: torch.fft.irfft(torch.fft.rfft(x) * torch.complex(torch.ones(3), torch.arange(3.0))),
+    f_magnitude=lambda x: (torch.fft.fft(x).conj() - x).abs(),
+    f_decided_complex=lambda x: (torch.fft.fft(x) * torch.complex(torch.zeros(4), torch.arange(4.0)).exp()).real,
+    f_stft=lambda x: torch.stft(x.flatten(1), 8, 4, window=torch.hann_window(8), return_complex=True).abs() ** 2,
+)
 SAMPLING = functions(
     (1, 2, 5, 6),
     torch.linspace(-1.1, 1.1, 24).reshape(1, 3, 4, 2),
@@ -214,4 +234,4 @@ MOVES = functions(
 )
 
 
-CALLS: list[Case] = [*UNARY, *BINARY, *PRODUCTS, *IMAGES, *SAMPLING, *REDUCTIONS, *MOVES]
+CALLS: list[Case] = [*UNARY, *BINARY, *PRODUCTS, *IMAGES, *FOURIER, *SAMPLING, *REDUCTIONS, *MOVES]

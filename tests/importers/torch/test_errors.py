@@ -109,6 +109,14 @@ def test_statistics_that_are_not_finite_are_named() -> None:
         import_torch(model, X)
 
 
+def test_complex_results_and_what_is_refused_of_complex_numbers() -> None:
+    with pytest.raises(ModelError, match="returns complex numbers") as caught:
+        import_torch(Call(torch.fft.fft), X)
+    assert "view_as_real" in (caught.value.hint or "")
+    with pytest.raises(UnsupportedError, match="of complex numbers"):
+        import_torch(Call(lambda x: torch.fft.fft(x).tanh().abs()), X)
+
+
 class Masked(nn.Module):
     def __init__(self) -> None:
         super().__init__()

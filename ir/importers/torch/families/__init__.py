@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     arithmetic,
     attention,
+    complexes,
     convolution,
     creation,
     elementwise,
@@ -22,6 +23,7 @@ from . import (
 __all__ = [
     "arithmetic",
     "attention",
+    "complexes",
     "convolution",
     "creation",
     "elementwise",

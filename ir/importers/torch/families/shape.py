@@ -12,7 +12,7 @@ from ....graph import Value
 from ....ops.cast import Cast
 from ....ops.shape import Concat, Expand, Pad, Slice
 from ....types import Dim, DType, normalize_axis
-from ..context import Context, Number, Refusal, translate
+from ..context import Complex, Context, Number, Refusal, translate
 
 aten = torch.ops.aten
 MAX = 2**63 - 1
@@ -51,8 +51,9 @@ def same(ctx: Context, x: Value, *_: Any, **__: Any) -> Value:
 
 
 @translate(aten._to_copy.default, aten.to.dtype, aten.to.device, aten.type_as.default)
-def convert(ctx: Context, x: Value, *_: Any, **__: Any) -> Value:
-    return ctx.cast(x, ctx.dtype)
+def convert(ctx: Context, x: Value, *_: Any, **__: Any) -> Value | Complex:
+    y = ctx.cast(x, ctx.dtype)
+    return ctx.with_zeros(y) if ctx.output.is_complex() else y
 
 
 @translate(aten.permute.default)
