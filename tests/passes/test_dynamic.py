@@ -156,6 +156,21 @@ def test_what_is_left_says_what_to_do(tmp_path: Path) -> None:
     assert "compile the float model, with calibration data" in str(error.value)
 
 
+def test_a_dynamically_quantized_lstm(tmp_path: Path) -> None:
+    body = """
+    main (float[10, 2, 16] x) => (float[10, 2, 2, 24] y, float[2, 2, 24] h) {
+      y, h = LSTM<hidden_size = 24, direction = "bidirectional">(x, w, r, b)
+    }"""
+    weights = {"w": normal(2, 96, 16) / 5, "r": normal(2, 96, 24, seed=1) / 5, "b": normal(2, 192, seed=2) / 5}
+    proto = model(body, opset=17, weights=weights)
+    dynamic = quantized(proto, tmp_path, "QInt8")
+    assert [node.op_type for node in dynamic.graph.node] == ["DynamicQuantizeLSTM"]
+    data = feeds(proto, 6)
+    made = octavo.compile(dynamic, output=tmp_path / "bundle", mcpu="native", calibration=data[1:], name="net")
+    for ours, true in zip(octavo.load(made.path).run(data[0]).values(), reference(proto, data[0]), strict=True):
+        assert ratio(true, ours) > 28
+
+
 @pytest.mark.models
 def test_a_transformer_quantized_dynamically(tmp_path: Path) -> None:
     network = zoo_model("minilm_l6")

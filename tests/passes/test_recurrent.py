@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import octavo
+import onnxruntime
 import pytest
 import torch
 from importers.onnx.models import Array, model, normal, reference
@@ -18,6 +19,8 @@ from octavo.passes import Pipeline
 from octavo.passes.observers import NumericsCheck
 from torch import nn
 from zoo.accuracy import sqnr
+from zoo.registry import zoo_model
+from zoo.samples import vad_frames
 
 Feeds = dict[str, Array]
 
@@ -193,3 +196,23 @@ def test_what_has_no_kernel_says_why(body: str, reason: str, tmp_path: Path) -> 
     data = [{"x": normal(7, 3, 6), "w": normal(1, 5, 6)}]
     with pytest.raises(UnsupportedError, match=reason):
         octavo.compile(proto, output=tmp_path / "bundle", mcpu="native", calibration=data)
+
+
+@pytest.mark.models
+def test_silero_hears_the_same_in_int8(tmp_path: Path) -> None:
+    network, count = zoo_model("silero_vad"), 24
+    state = np.zeros((1, 1, 128), np.float32)
+    data = [{"input": vad_frames(count, seed), "h": state, "c": state} for seed in range(10)]
+    shapes = {"input": (count, 576), "h": state.shape, "c": state.shape}
+    frozen = octavo.optimize(octavo.trace(network.path(), shapes=shapes), calibration=data[4:])
+    float_names = {node.op.name for node in frozen.nodes if node.decision and "magnitude" in node.decision.reason}
+    assert float_names >= {"conv", "mul", "add", "sqrt"}
+    bundle = octavo.compile(frozen, output=tmp_path / "bundle", mcpu="native", name="vad")
+    session, loaded = onnxruntime.InferenceSession(network.path()), octavo.load(bundle.path)
+    true = np.stack([np.asarray(session.run(None, each)[0]) for each in data[:4]])
+    ours = np.stack([next(iter(loaded.run(each).values())) for each in data[:4]])
+    assert np.abs(ours - true).mean() < 0.05
+    assert ratio(true, ours) > 10
+    judged = list(run_graph(frozen, data[0]).values())
+    for found, expected in zip(loaded.run(data[0]).values(), judged, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
