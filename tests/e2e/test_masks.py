@@ -16,6 +16,8 @@ from e2e.checking import missing_for
 from octavo.ir import Graph, run_graph
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from zoo.images import seeded_images
+from zoo.light import seeded_light_model
 
 TOKENS, WIDTH, HEADS, WORDS = 12, 32, 4, 50
 LEAST = float(torch.finfo(torch.float32).min)
@@ -231,3 +233,20 @@ def test_onnx_graphs(level: str, tmp_path: Path) -> None:
         for (name, want), have in zip(run_graph(graph, feed).items(), answers, strict=True):
             assert np.any(want != 0), name
             assert _sqnr(want, have) > 40, name
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["bvlc_alexnet", "zfnet512", "inception_v1"])
+def test_networks_with_response_norms(name: str, tmp_path: Path) -> None:
+    if reason := missing_for("avx2"):
+        pytest.skip(reason)
+    onnx.save(seeded_light_model(name), tmp_path / "light.onnx")
+    images = seeded_images(3, 224, 1).astype(np.float32)
+    graph = octavo.trace(tmp_path / "light.onnx")
+    key = graph.inputs[0].name
+    frozen = octavo.optimize(graph, calibration=[{key: images[:1]}, {key: images[1:2]}])
+    feed = {key: images[2:]}
+    ((have,),) = _answers([frozen], [feed], "avx2", tmp_path)
+    (want,), (wide,) = run_graph(frozen, feed).values(), run_graph(graph, feed).values()
+    assert _sqnr(want, have) > 40
+    assert _sqnr(wide, have) > 15
