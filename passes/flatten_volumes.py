@@ -101,13 +101,18 @@ def _pool_in_turn(node: Node, op: MaxPool | AvgPool, rewriter: Rewriter) -> bool
     batch, channels, depth, height, width = node.inputs[0].type.static_shape
     rows, columns = node.output.type.static_shape[3:]
     x = rewriter.insert(Reshape((batch, channels * depth, height, width)), node.inputs[0])
-    fields = ("kernel", "stride", "padding", "dilation")
-    images = {name: getattr(op, name)[1:] for name in fields}
-    x = rewriter.insert(dataclasses.replace(op, **images), x)
-    x = rewriter.insert(Reshape((batch, channels, depth, rows * columns)), x)
-    nothing = {"kernel": 1, "stride": 1, "padding": (0, 0), "dilation": 1}
-    along = {name: (getattr(op, name)[0], nothing[name]) for name in fields}
-    x = rewriter.insert(dataclasses.replace(op, **along), x)
+    images = dataclasses.replace(
+        op, kernel=op.kernel[1:], stride=op.stride[1:], padding=op.padding[1:], dilation=op.dilation[1:]
+    )
+    x = rewriter.insert(Reshape((batch, channels, depth, rows * columns)), rewriter.insert(images, x))
+    along = dataclasses.replace(
+        op,
+        kernel=(op.kernel[0], 1),
+        stride=(op.stride[0], 1),
+        padding=(op.padding[0], (0, 0)),
+        dilation=(op.dilation[0], 1),
+    )
+    x = rewriter.insert(along, x)
     return rewriter.replace(node, rewriter.insert(Reshape(node.output.type.shape), x))
 
 

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from ..ir.constants import Tensor
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 from ..ir.op import Quantization
 from ..ir.ops.constant import Constant
 from ..ir.ops.dynamic import AsQuantized
+from ..ir.ops.elementwise import Add
 from ..ir.ops.quantize import Dequantize, Quantize, dequantize_array
 from ..ir.ops.shape import Gather
 from ..ir.types import QuantParams, per_tensor
@@ -55,13 +56,35 @@ def pair_to_fake(node: Node, rewriter: Rewriter) -> bool:
 def weight_to_fake(node: Node, rewriter: Rewriter) -> bool:
     """Bytes of a constant become the real numbers they mean, behind the grid they lie on."""
     stored = node.inputs[0]
-    if not isinstance(stored.op, Constant) or stored.type.dtype not in SHIFT or stored.type.quant is None:
+    if not isinstance(stored.op, Constant) or stored.type.quant is None:
         return False
     array, quant = stored.op.data.numpy(), stored.type.quant
+    if all(_is_parameter(user, position) for user, position in node.output.uses):
+        return rewriter.replace(node, rewriter.constant(dequantize_array(array, quant), stored.name))
+    if stored.type.dtype not in SHIFT and any(map(_may_be_bias, node.output.users)):
+        return False
     if any(user.op.rule is Quantization.WEIGHTED and position == 1 for user, position in node.output.uses):
         return rewriter.replace(node, weight_on_grid(rewriter, array, quant, stored.name))
     constant = rewriter.constant(dequantize_array(array, quant), stored.name)
+    if not _has_a_grid(stored):
+        return rewriter.replace(node, constant)
     return rewriter.replace(node, fake_quantized(rewriter, constant, stored.type.dtype, quant))
+
+
+def _is_parameter(user: Node, position: int) -> bool:
+    """Whether an operand is read as real numbers: a norm's scale, say, or what an op without integer form reads."""
+    rule = user.op.rule
+    return rule is Quantization.FLOAT or (rule is Quantization.NORMALIZATION and position > 0)
+
+
+def _has_a_grid(stored: Value) -> bool:
+    """Whether a constant is bytes on one grid, which an integer op may read."""
+    quant = stored.type.quant
+    return stored.type.dtype in SHIFT and quant is not None and quant.axis is None
+
+
+def _may_be_bias(user: Node) -> bool:
+    return user.op.rule is Quantization.WEIGHTED or isinstance(user.op, Add)
 
 
 @pattern(Dequantize)

@@ -224,7 +224,8 @@ def _without_masks(data: np.ndarray) -> np.ndarray:
     rest = data[~masks]
     low, high = float(rest.min(initial=0.0)), float(rest.max(initial=0.0))
     room = max(high - low, MASK_ROOM)
-    return np.clip(data, low - room, high + room)
+    clipped: np.ndarray = np.clip(data, low - room, high + room)
+    return clipped
 
 
 def _quantized(node: Node) -> bool:

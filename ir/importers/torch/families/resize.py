@@ -86,9 +86,10 @@ def cubic_antialiased(ctx: Context, x: Value, size: object, align_corners: bool,
 
 def _per_axis(scales: Sequence[Any]) -> Scales:
     """Scale factors that come as one list or as an argument each; None where only the size is given."""
+    factors: Sequence[Any] | None = scales
     if len(scales) == 1 and not isinstance(scales[0], float):
-        return scales[0]
-    return None if not scales or None in scales else scales
+        factors = scales[0]
+    return None if not factors or None in factors else factors
 
 
 @translate(aten.grid_sampler.default, aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
