@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...ir.graph import Graph, Node, Value
 from ...ir.ops.constant import Constant
 from ...ir.ops.shape import Concat
@@ -12,7 +14,7 @@ from ..tvm.isa import Isa
 from ..tvm.kernels.base import KernelSpec
 from ..tvm.lower.refusals import REFUSALS
 from ..tvm.lower.registry import find_lowering
-from .builder import PlanBuilder
+from .builder import PlanBuilder, dtype_of
 from .views import Storage, View, dense_strides
 
 
@@ -28,12 +30,22 @@ def plan_graph(graph: Graph, isa: Isa, weights: WeightStore, prefix: str) -> tup
     for index, value in enumerate(graph.inputs):
         shape = value.type.static_shape
         storage = Storage(Place.INPUT, value.type.nbytes, index=index)
-        site.bind(value, View(storage, _user_dtype(value), shape, dense_strides(shape, range(len(shape)))))
+        view = View(storage, _user_dtype(value), shape, dense_strides(shape, range(len(shape))))
+        site.bind(value, _received(site, view, value) if dtype_of(value.type) == "act" else view)
     for node in graph.nodes:
         _prepare(site, node)
     for node in graph.nodes:
         _lower(site, node)
     return site.finish(), site.kernels
+
+
+def _received(site: PlanBuilder, view: View, value: Value) -> View:
+    """A user's signed bytes as the level stores activations."""
+    if not site.isa.act_offset:
+        return replace(view, dtype="act")
+    stored = site.scratch_view(view.shape, "act")
+    site.copy(view, stored, value.name)
+    return stored
 
 
 def _user_dtype(value: Value) -> str:

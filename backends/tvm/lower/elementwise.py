@@ -71,9 +71,9 @@ def lower_table(site: PlanBuilder, node: Node) -> None:
     site.call(spec, node.where, {"x": x, "out": out}, {"table": op.table.numpy()})
 
 
-def unary(site: PlanBuilder, node: Node, op: Any, constants: Constants) -> View:
-    """A conversion of every element of the node's first operand, in the order it lies in."""
-    x = site.view(node.inputs[0])
+def unary(site: PlanBuilder, node: Node, op: Any, constants: Constants, x: View | None = None) -> View:
+    """A conversion of every element of the node's first operand, or of ``x`` for it, in the order it lies in."""
+    x = x or site.view(node.inputs[0])
     out = site.allocate(node.output, x.order())
     site.call(UnarySpec(op, out.shape, x.strides, out.strides), node.where, {"x": x, "out": out}, constants)
     return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,7 @@ from ....ir.ops.integer import quant_of
 from ....ir.ops.quantize import Dequantize, Quantize
 from ....ir.types import DType
 from ...plan.builder import PlanBuilder, channels_last_order
+from ...plan.views import View
 from ..kernels.unary import UnarySpec
 from .elementwise import unary
 from .registry import lowers
@@ -36,14 +39,22 @@ def lower_quantize(site: PlanBuilder, node: Node) -> None:
 
 @lowers(Dequantize)
 def lower_dequantize(site: PlanBuilder, node: Node) -> None:
-    """A quantized activation as float32."""
-    quant = quant_of(node.inputs[0].type)
-    if node.inputs[0].type.dtype is not DType.I8 or quant.axis is not None:
-        site.refuse(node, "only per-tensor int8 activations have kernels")
+    """A quantized activation, or bytes of a user, as float32."""
+    type, quant = node.inputs[0].type, quant_of(node.inputs[0].type)
+    if type.dtype not in (DType.I8, DType.U8) or quant.axis is not None:
+        site.refuse(node, "only per-tensor bytes have kernels")
         site.allocate(node.output)
         return
-    constants: dict[str, npt.ArrayLike] = {
-        "x_zero_point": site.stored(quant.zero_point[0]),
-        "scale": np.float32(quant.scale[0]),
-    }
-    unary(site, node, "dequantize", constants)
+    zero = quant.zero_point[0] - (128 if type.dtype is DType.U8 else 0)
+    constants: dict[str, npt.ArrayLike] = {"x_zero_point": site.stored(zero), "scale": np.float32(quant.scale[0])}
+    unary(site, node, "dequantize", constants, _signed(site, node) if type.dtype is DType.U8 else None)
+
+
+def _signed(site: PlanBuilder, node: Node) -> View:
+    """Unsigned bytes as the level stores signed ones that are 128 less: the same bytes, or the sign bit flipped."""
+    view = replace(site.view(node.inputs[0]), dtype="act")
+    if site.isa.act_offset:
+        return view
+    flipped = site.scratch_view(view.shape, "act", view.order())
+    site.call(UnarySpec("flip", view.shape, view.strides, flipped.strides), node.where, {"x": view, "out": flipped})
+    return flipped
