@@ -23,7 +23,7 @@ def network(dtype: str) -> tuple[Graph, dict[str, Array], Array]:
       y = MatMul(x, w)
     }}"""
     zero = np.array(3 if dtype == "int8" else 131, dtype)
-    proto = model(body, weights={"w": normal(8, 6), "s": np.float32(0.05), "z": zero})
+    proto = model(body, weights={"w": normal(8, 6), "s": np.asarray(0.05, np.float32), "z": zero})
     info = np.iinfo(zero.dtype)
     feeds = {"q": np.random.default_rng(0).integers(info.min, info.max + 1, (4, 8)).astype(dtype)}
     return octavo.optimize(import_onnx(proto), calibration=[feeds]), feeds, reference(proto, feeds)[0]
