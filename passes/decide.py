@@ -21,6 +21,7 @@ from ..ir.ops.matmul import MatMul
 from ..ir.ops.norm import LayerNorm, Softmax
 from ..ir.ops.pool import AvgPool, MaxPool
 from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer, Quantize
+from ..ir.ops.recurrent import Recurrence
 from ..ir.ops.resize import Resize
 from ..ir.ops.shape import Concat, Gather
 from ..ir.types import DType
@@ -192,6 +193,8 @@ def _obstacle(node: Node, keep_float: Sequence[str]) -> str | None:
     names = (node.origin, f"op:{node.op.name}")
     if any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in keep_float):
         return "kept in float by request"
+    if isinstance(node.op, Recurrence):
+        return "an error in a state would be there in every later step"
     if rule is Quantization.FLOAT or isinstance(node.op, Quantize | Dequantize):
         return f"{node.op.name} has no integer form"
     if isinstance(node.op, Constant):
