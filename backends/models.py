@@ -66,7 +66,7 @@ class Model:
             return tuple(_require_fixed(self.trace(shapes)) for shapes in plans)
         graph = self.trace()
         if all(value.type.is_static for value in graph.inputs):
-            return (graph,)
+            return (_require_fixed(graph),)
         single = {v.name: _single(v.type) for v in graph.inputs if isinstance(v.type.shape[:1][0], Dim)}
         if any(shape is None for shape in single.values()):
             return (_require_fixed(graph),)
@@ -275,6 +275,9 @@ def _single(type: TensorType) -> tuple[int, ...] | None:
 
 
 def _require_fixed(graph: Graph) -> Graph:
+    from ..passes.narrow_floats import narrow_interface
+
+    narrow_interface(graph)
     for value in graph.inputs:
         if not value.type.is_static:
             shown = "x".join("..." if isinstance(d, Dim) else str(d) for d in value.type.shape)

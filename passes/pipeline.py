@@ -29,7 +29,7 @@ NAMED: dict[str, str] = {
     "prepare": "simplify,fold-batchnorm,fuse,flatten-volumes,simplify",
     "finish": "tabulate,decompose,eliminate-common,eliminate-dead",
     "int8": (
-        "fold-qdq,fold-dynamic,split-recurrent,prepare,compose,"
+        "narrow-floats,fold-qdq,fold-dynamic,split-recurrent,prepare,compose,"
         "observe{method=mse|minmax|percentile:99.99,keep-float=[op:layer_norm]},calibrate,quantize,lower-integer,finish"
     ),
     "default": "int8",

@@ -15,7 +15,7 @@ from ..tvm.kernels.base import KernelSpec
 from ..tvm.lower.refusals import REFUSALS
 from ..tvm.lower.registry import find_lowering
 from .builder import PlanBuilder, dtype_of
-from .views import Storage, View, dense_strides
+from .views import ITEM_BYTES, Storage, View, dense_strides
 
 
 def plan_graph(graph: Graph, isa: Isa, weights: WeightStore, prefix: str) -> tuple[PlanProgram, dict[str, KernelSpec]]:
@@ -89,5 +89,9 @@ def _lower(site: PlanBuilder, node: Node) -> None:
     lowering = find_lowering(node.op)
     if lowering is None:
         site.refuse(node, REFUSALS.get(node.op.name, "an op of another package, without a lowering"))
+        return
+    odd = [value.type.dtype for value in (*node.inputs, *node.outputs) if dtype_of(value.type) not in ITEM_BYTES]
+    if odd:
+        site.refuse(node, f"no kernel for elements of {odd[0].value}")
         return
     lowering.lower(site, node)
