@@ -11,10 +11,10 @@ from octavo.backends.tvm.lower.registry import LOWERINGS, find_lowering
 from octavo.ir import Graph, all_ops, find_op
 from octavo.ir.errors import UnsupportedError
 from octavo.ir.op import Op
-from octavo.ir.ops.cast import Identity
+from octavo.ir.ops.cast import Cast, Identity
 from octavo.ir.ops.elementwise import Relu
 from octavo.ir.ops.quantize import Observer
-from octavo.ir.types import f32
+from octavo.ir.types import DType, f32
 
 find_lowering(Identity())
 BYTES = {"constant"}
@@ -43,3 +43,14 @@ def test_all_refusals_come_at_once() -> None:
         "observer": ("block.seen",),
         "determinant": ("head.det",),
     }
+
+
+@pytest.mark.parametrize("op", [Cast(DType.F64), Cast(DType.F16), Cast(DType.U32)], ids=str)
+def test_types_without_kernels_are_refused(op: Op) -> None:
+    graph = Graph("n")
+    x = graph.add_input("x", f32(4, 4))
+    wide = graph.insert(op, [x], origin="wide").output
+    graph.set_outputs([graph.insert(find_op("abs")(), [wide], origin="size").output])
+    with pytest.raises(UnsupportedError) as caught:
+        plan_graph(graph, get_isa("avx2"), WeightStore(), "n")
+    assert {op.name for op in caught.value.ops} == {"cast", "abs"}

@@ -17,11 +17,11 @@ from ....ir.ops import math as functions
 from ....ir.ops.cast import Cast
 from ....ir.ops.constant import Constant
 from ....ir.types import DType
-from ...plan.builder import PlanBuilder
+from ...plan.builder import PlanBuilder, dtype_of
 from ...plan.views import View
 from ..kernels.cast import CastSpec
 from ..kernels.chain import ChainSpec, Step
-from .logic import computed, leading_order, lower_integers, pointwise
+from .logic import NUMBERS, computed, leading_order, lower_integers, pointwise
 from .registry import lowers
 
 Term = tuple[str, int]
@@ -252,10 +252,12 @@ def _power(c: Chain, x: Term, y: Term) -> Term:
 @lowers(Cast)
 def lower_cast(site: PlanBuilder, node: Node) -> None:
     """Between the number types that views hold."""
-    x = site.view(node.inputs[0])
-    out = site.allocate(node.output, x.order())
-    if "act" in (x.dtype, out.dtype):
-        site.refuse(node, "a cast of quantized values has no kernel")
+    x, target = site.view(node.inputs[0]), dtype_of(node.output.type)
+    unknown = [dtype for dtype in (x.dtype, target) if dtype not in NUMBERS]
+    if unknown:
+        kind = "quantized values" if unknown == ["act"] else f"elements of {unknown[0]}"
+        site.refuse(node, f"a cast of {kind} has no kernel")
         return
+    out = site.allocate(node.output, x.order())
     spec = CastSpec(x.dtype, out.dtype, out.shape, x.strides, out.strides)
     site.call(spec, node.where, {"x": x, "out": out})
