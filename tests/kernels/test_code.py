@@ -16,6 +16,7 @@ from kernels import (
     test_layer_norm,
     test_places,
     test_pointwise,
+    test_recurrence,
     test_reduce,
     test_resize,
     test_sampling,
@@ -47,7 +48,13 @@ SINGLE: list[KernelSpec] = [
     *test_sampling.GRIDS,
     *test_sampling.POOLS,
 ]
-FLOATS: list[KernelSpec] = [*test_chain.SHAPES, *test_float.REDUCTIONS, *test_float.CONVS, *test_float.MATMULS]
+FLOATS: list[KernelSpec] = [
+    *test_chain.SHAPES,
+    *test_float.REDUCTIONS,
+    *test_float.CONVS,
+    *test_float.MATMULS,
+    *test_recurrence.SPECS,
+]
 FUSED = re.compile(r"\bv?fn?m(add|sub|la|ls)")
 #: What LLVM makes of filling and copying loops, and helpers that TVM adds to every module.
 KNOWN = {"memset", "memcpy", "memmove", "__truncsfhf2", "__extendhfsf2", "__extendsfhf2"}
