@@ -41,8 +41,8 @@ class ImageRecipe:
 
 
 IMAGENET = ImageRecipe(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-EFFICIENTNET_LITE0 = ImageRecipe(256, 224, (0.498,) * 3, (0.502,) * 3, Image.Resampling.BICUBIC)
-EFFICIENTNET_LITE1 = ImageRecipe(272, 240, (0.498,) * 3, (0.502,) * 3, Image.Resampling.BICUBIC)
+EFFICIENTNET_LITE0 = ImageRecipe(256, 224, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502), Image.Resampling.BICUBIC)
+EFFICIENTNET_LITE1 = ImageRecipe(272, 240, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502), Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)
