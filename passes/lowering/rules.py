@@ -7,6 +7,7 @@ float. It returns None where the node must stay float after all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...ir.op import Op, Quantization, all_ops
 from ...ir.ops.cast import Identity
 from ...ir.ops.constant import Constant
 from ...ir.ops.conv import Conv, ConvTranspose
-from ...ir.ops.elementwise import Add, Mul, Sub, Unary
+from ...ir.ops.elementwise import Add, Clamp, Mul, Sub, Unary
 from ...ir.ops.integer import (
     QAdd,
     QAvgPool,
@@ -133,6 +134,16 @@ def _integer_bias(bias: Value, x: QuantParams, weight: QuantParams) -> np.ndarra
     return grid.astype(np.int32) if np.abs(grid).max(initial=0.0) < 2.0**31 else None
 
 
+def _insert_weighted(site: Site, node: Node, op: QConv | QConvTranspose | QLinear, operands: list[Value]) -> Value:
+    """The integer op; where its result is float, what was fused behind it is computed in float after it."""
+    if op.out is not None or (op.clamp is None and len(operands) < 4):
+        return site.insert(node, op, operands)
+    y = site.insert(node, replace(op, clamp=None), operands[:3])
+    if len(operands) > 3:
+        y = site.insert(node, Add(), [y, node.inputs[3]])
+    return y if op.clamp is None else site.insert(node, Clamp(*op.clamp), [y])
+
+
 @lowers(Conv)
 def lower_conv(site: Site, node: Node) -> Value | None:
     """Rewrite: conv -> qconv."""
@@ -141,7 +152,7 @@ def lower_conv(site: Site, node: Node) -> Value | None:
     if operands is None:
         return None
     clamp = stored_clamp(op.clamp, out)
-    return site.insert(node, QConv(op.stride, op.padding, op.dilation, op.groups, clamp, out), operands)
+    return _insert_weighted(site, node, QConv(op.stride, op.padding, op.dilation, op.groups, clamp, out), operands)
 
 
 @lowers(ConvTranspose)
@@ -153,7 +164,7 @@ def lower_conv_transpose(site: Site, node: Node) -> Value | None:
         return None
     clamp = stored_clamp(op.clamp, out)
     lowered = QConvTranspose(op.stride, op.padding, op.output_padding, op.dilation, op.groups, clamp, out)
-    return site.insert(node, lowered, operands)
+    return _insert_weighted(site, node, lowered, operands)
 
 
 @lowers(Linear)
@@ -163,7 +174,7 @@ def lower_linear(site: Site, node: Node) -> Value | None:
     assert isinstance(op, Linear)
     if operands is None:
         return None
-    return site.insert(node, QLinear(stored_clamp(op.clamp, out), out), operands)
+    return _insert_weighted(site, node, QLinear(stored_clamp(op.clamp, out), out), operands)
 
 
 # Activations only --------------------------------------------------------------------------------------------------
