@@ -140,7 +140,7 @@ def _insert_weighted(site: Site, node: Node, op: QConv | QConvTranspose | QLinea
         return site.insert(node, op, operands)
     y = site.insert(node, replace(op, clamp=None), operands[:3])
     if len(operands) > 3:
-        y = site.insert(node, Add(), [y, node.inputs[3]])
+        y = site.insert(node, Add(), [y, site.insert(node, Dequantize(), [operands[3]])])
     return y if op.clamp is None else site.insert(node, Clamp(*op.clamp), [y])
 
 
