@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .channels import Flow, Kept
 from .errors import UsageError, VerifyError
-from .types import Dim, DType, TensorType
+from .types import Dim, DType, Shape, TensorType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +99,14 @@ class Op(ABC):
     def rule(self) -> Quantization:
         """How this op, with these attributes, takes part in quantization."""
         return self.quantization
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """Which indices of which axes of operands and results of these types belong together."""
+        return Flow(reason=f"{self.name} says nothing about its channels")
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        """The op for operands and results that lost indices; ``shapes`` are the results' new ones."""
+        return self
 
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         """Work of one run on operands and results of these types."""

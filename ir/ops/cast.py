@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ..channels import Flow, broadcast
 from ..errors import ModelError
 from ..op import ExactOp, Op, Quantization, register_op
 from ..types import DType, TensorType, broadcast_shapes
@@ -30,6 +31,9 @@ class Cast(Op):
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.dtype.torch)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
+
 
 @register_op
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Where(Op):
     def run(self, condition: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.where(condition, a, b)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
+
 
 @register_op
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class Identity(Op):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return x
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
 
 
 @register_op

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..channels import Flow, Kept, Tie, alike, grouped, operand, result, same
 from ..errors import ModelError
 from ..op import Cost, Op, Quantization, register_op
 from ..types import Dim, Shape, TensorType
@@ -84,6 +86,28 @@ class Conv(Op):
         kernel = inputs[1].static_shape
         return Cost(macs=outputs[0].size * (inputs[1].size // kernel[0]), elementwise=outputs[0].size)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """Output channels follow the weight's first axis, input channels its second, alike in every group."""
+        made, per_group, *_ = inputs[1].static_shape
+        ties = [same(result(1), operand(1, 0), made), *alike(operand(0, 0), result(0), outputs[0].shape, (0,))]
+        ties += [same(operand(2, 0), operand(1, 0), made)] if len(inputs) > 2 else []
+        ties += alike(operand(3, 0), result(0), outputs[0].shape, (0, 1)) if len(inputs) > 3 else ()
+        if self.groups == 1:
+            ties.append(same(operand(0, 1), operand(1, 1), per_group))
+        elif per_group == 1:
+            at = np.arange(made)
+            ties.append(Tie(operand(1, 0), operand(0, 1), at, at // (made // self.groups)))
+        else:
+            ties += grouped(operand(1, 1), operand(0, 1), self.groups, per_group)
+            ties += grouped(operand(1, 0), operand(1, 0), self.groups, made // self.groups)
+        return Flow(tuple(ties), reason="the window of a convolution runs over it")
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        """A depthwise convolution has as many groups as channels; others keep theirs."""
+        if self.groups == 1 or 1 not in inputs[0] or 1 in inputs[1]:
+            return self
+        return replace(self, groups=len(inputs[0][1]))
+
 
 @register_op
 @dataclass(frozen=True)
@@ -137,6 +161,26 @@ class ConvTranspose(Op):
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         kernel = inputs[1].static_shape
         return Cost(macs=inputs[0].size * (inputs[1].size // kernel[0]), elementwise=outputs[0].size)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """Input channels follow the weight's first axis, output channels its second, alike in every group."""
+        read, per_group, *_ = inputs[1].static_shape
+        ties = [same(operand(0, 1), operand(1, 0), read), *alike(operand(0, 0), result(0), outputs[0].shape, (0,))]
+        ties += [same(operand(2, 0), result(1), per_group * self.groups)] if len(inputs) > 2 else []
+        if self.groups == 1:
+            ties.append(same(result(1), operand(1, 1), per_group))
+        elif self.groups == read and per_group == 1:
+            ties.append(same(result(1), operand(1, 0), read))
+        else:
+            ties += grouped(operand(1, 1), result(1), self.groups, per_group)
+            ties += grouped(operand(1, 0), operand(1, 0), self.groups, read // self.groups)
+        return Flow(tuple(ties), reason="the window of a convolution runs over it")
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        """A depthwise convolution has as many groups as channels; others keep theirs."""
+        if self.groups == 1 or 1 not in inputs[0] or 1 not in outputs[0] or 1 in inputs[1]:
+            return self
+        return replace(self, groups=len(inputs[0][1]))
 
 
 def conv_extent(size: int | Dim, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> int | Dim:

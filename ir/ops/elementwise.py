@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
+from ..channels import Flow, broadcast
 from ..errors import ModelError
 from ..op import Op, Quantization, register_op
 from ..types import DType, TensorType, broadcast_shapes
@@ -23,6 +25,9 @@ class Unary(Op):
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x.with_quant(None),)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
+
 
 @dataclass(frozen=True)
 class Predicate(Op):
@@ -32,6 +37,9 @@ class Predicate(Op):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (x.with_dtype(DType.BOOL),)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,9 @@ class Binary(Op):
         _require_same_dtype(self.name, a, b)
         return (TensorType(a.dtype, broadcast_shapes(a.shape, b.shape)),)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
+
 
 @dataclass(frozen=True)
 class Comparison(Op):
@@ -54,6 +65,9 @@ class Comparison(Op):
     def infer(self, a: TensorType, b: TensorType) -> tuple[TensorType, ...]:
         _require_same_dtype(self.name, a, b)
         return (TensorType(DType.BOOL, broadcast_shapes(a.shape, b.shape)),)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
 
 
 def _require_same_dtype(name: str, a: TensorType, b: TensorType) -> None:

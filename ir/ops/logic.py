@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
+from ..channels import Flow, broadcast
 from ..errors import ModelError
 from ..op import Op, register_op
 from ..types import DType, TensorType, broadcast_shapes
@@ -195,6 +197,9 @@ class Pow(Op):
             return torch.pow(a.to(torch.float64), b.to(torch.float64)).to(a.dtype)
         return torch.pow(a, b if a.is_floating_point() and not b.is_floating_point() else b.to(a.dtype))
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
+
 
 @register_op
 @dataclass(frozen=True)
@@ -211,3 +216,6 @@ class PRelu(Op):
 
     def run(self, x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
         return torch.where(x < 0, x * slope, x)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])

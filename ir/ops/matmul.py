@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from ..channels import Flow, Tie, alike, operand, result, same, sized
 from ..errors import ModelError
 from ..op import Cost, Op, Quantization, register_op
 from ..types import TensorType, broadcast_shapes
@@ -55,6 +56,16 @@ class Linear(Op):
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         return Cost(macs=outputs[0].size * inputs[1].static_shape[1], elementwise=outputs[0].size)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """The last axes follow the weight's."""
+        made, read = inputs[1].static_shape
+        last = outputs[0].rank - 1
+        ties = [same(result(last), operand(1, 0), made), same(operand(0, last), operand(1, 1), read)]
+        ties += alike(operand(0, 0), result(0), outputs[0].shape, range(last))
+        ties += [same(operand(2, 0), operand(1, 0), made)] if len(inputs) > 2 else []
+        ties += alike(operand(3, 0), result(0), outputs[0].shape) if len(inputs) > 3 else ()
+        return Flow(tuple(ties))
+
 
 @register_op
 @dataclass(frozen=True)
@@ -76,3 +87,19 @@ class MatMul(Op):
 
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         return Cost(macs=outputs[0].size * inputs[0].static_shape[-1], elementwise=outputs[0].size)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """What is summed over belongs together; rows and columns follow the result."""
+        (a, b), last = inputs, outputs[0].rank - 1
+        ties = [*self._kept(a, 0, a.rank - 2, last - 1), *self._kept(b, 1, b.rank - 1, last)]
+        if isinstance(a.shape[-1], int):
+            ties.append(same(operand(0, a.rank - 1), operand(1, b.rank - 2), a.shape[-1]))
+        for side, type in enumerate(inputs):
+            lead = outputs[0].rank - type.rank
+            ties += [same(operand(side, i), result(i + lead), n) for i, n in sized(type.shape) if i < type.rank - 2]
+        return Flow(tuple(ties))
+
+    @staticmethod
+    def _kept(type: TensorType, position: int, axis: int, into: int) -> tuple[Tie, ...]:
+        size = type.shape[axis]
+        return (same(operand(position, axis), result(into), size),) if isinstance(size, int) else ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
+from ..channels import Flow, alike, operand, result, same, sized
 from ..errors import ModelError
 from ..op import Op, Quantization, register_op
 from ..types import TensorType, normalize_axis
@@ -45,6 +47,12 @@ class BatchNorm(Op):
         factor = scale / torch.sqrt(variance + self.epsilon)
         return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        ties = list(alike(operand(0, 0), result(0), outputs[0].shape))
+        for position in range(1, len(inputs)):
+            ties += [same(operand(position, 0), result(1), size) for _, size in sized(inputs[position].shape)]
+        return Flow(tuple(ties))
+
 
 @register_op
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ class LayerNorm(Op):
     def run(self, x: torch.Tensor, scale: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> torch.Tensor:
         return torch.nn.functional.layer_norm(x, x.shape[x.ndim - self.rank :], scale, bias, self.epsilon)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        free = outputs[0].rank - self.rank
+        ties = alike(operand(0, 0), result(0), outputs[0].shape, range(free))
+        return Flow(ties, reason="layer_norm takes mean and variance over it")
+
 
 @register_op
 @dataclass(frozen=True)
@@ -88,6 +101,10 @@ class Softmax(Op):
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x, self.axis)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        free = [axis for axis in range(outputs[0].rank) if axis != self.axis % outputs[0].rank]
+        return Flow(alike(operand(0, 0), result(0), outputs[0].shape, free), reason="softmax sums over it")
+
 
 @register_op
 @dataclass(frozen=True)
@@ -105,6 +122,10 @@ class LogSoftmax(Op):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(x, self.axis)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        free = [axis for axis in range(outputs[0].rank) if axis != self.axis % outputs[0].rank]
+        return Flow(alike(operand(0, 0), result(0), outputs[0].shape, free), reason="softmax sums over it")
 
 
 @register_op
@@ -134,3 +155,8 @@ class LocalResponseNorm(Op):
         padded = torch.nn.functional.pad(squares, (before, self.size - 1 - before))
         total = padded.unfold(-1, self.size, 1).sum(-1).movedim(-1, 1)
         return x / torch.pow(self.bias + self.alpha / self.size * total, self.beta)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        free = [axis for axis in range(outputs[0].rank) if axis != 1]
+        reason = "each channel is normalized by its neighbours"
+        return Flow(alike(operand(0, 0), result(0), outputs[0].shape, free), reason=reason)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
+from ..channels import Flow, alike, operand, result
 from ..errors import ModelError
 from ..op import Cost, Op, Quantization, register_op
 from ..types import DType, Shape, TensorType
@@ -42,6 +43,10 @@ class Window(Op):
         for k in self.kernel:
             taps *= k
         return Cost(elementwise=outputs[0].size * taps)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        ties = alike(operand(0, 0), result(0), outputs[0].shape, (0, 1))
+        return Flow(ties, reason="the window of a pool runs over it")
 
 
 @register_op
@@ -109,6 +114,9 @@ class MaxPoolIndices(Window):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(DType.I64, self.output_shape(x)),)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return Flow(reason="max_pool_indices counts through all channels")
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         spatial = len(self.kernel)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ..channels import Flow, alike, broadcast, operand, result, same, sized
 from ..errors import ModelError
 from ..op import ExactOp, Op, Quantization, Stage, register_op
 from ..types import DType, QuantParams, TensorType
@@ -37,6 +38,9 @@ class Observer(Op):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return x
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
 
 
 @register_op
@@ -74,6 +78,12 @@ class FakeQuantize(Op):
         # Clamped first: an infinity minus itself would be NaN.
         grid = torch.clamp(x / scale, self.low - zero_point, self.high - zero_point)
         return (grid + (torch.round(grid) - grid).detach()) * scale
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        ties = list(alike(operand(0, 0), result(0), outputs[0].shape))
+        for position in (1, 2):
+            ties += [same(operand(position, 0), result(self.axis or 0), n) for _, n in sized(inputs[position].shape)]
+        return Flow(tuple(ties))
 
 
 @register_op

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from ..channels import Flow, operand, result, same, sized
 from ..op import Cost, Op, Quantization, register_op
 from ..types import DType, TensorType, normalize_axis
 
@@ -33,6 +34,13 @@ class Reduction(Op):
 
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         return Cost(elementwise=inputs[0].size)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        rank = inputs[0].rank
+        gone = {axis % rank for axis in self.axes}
+        left = [axis for axis in range(rank) if self.keep or axis not in gone]
+        ties = [same(operand(0, i), result(left.index(i)), n) for i, n in sized(inputs[0].shape) if i not in gone]
+        return Flow(tuple(ties), reason=f"{self.name} runs over it")
 
 
 @register_op

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 
+from ..channels import Flow, Kept, alike, operand, result, sized
 from ..errors import ModelError
 from ..op import Op, Quantization, register_op
-from ..types import TensorType
+from ..types import Shape, TensorType
 
 
 @register_op
@@ -106,6 +107,13 @@ class Resize(Op):
             total = part if total is None else total + part
         assert total is not None
         return total
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        free = [axis for axis, size in sized(inputs[0].shape) if self._identity(axis, size)]
+        return Flow(alike(operand(0, 0), result(0), outputs[0].shape, free), reason="resize interpolates along it")
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        return replace(self, size=tuple(size for size in shapes[0] if isinstance(size, int)))
 
 
 def _round(coordinate: np.ndarray, rounding: str) -> np.ndarray:

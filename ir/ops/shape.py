@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..channels import Flow, Kept, Tie, alike, broadcast, operand, part, reshaped, result, same, sized
 from ..errors import ModelError
 from ..op import Cost, Op, Quantization, register_op
 from ..types import Dim, Shape, TensorType, broadcast_shapes, format_shape, normalize_axis
@@ -51,6 +53,12 @@ class Reshape(Movement):
         sizes = [-1 if isinstance(d, Dim) else d for d in self.shape]
         return x.reshape(sizes)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return reshaped(inputs[0].shape, outputs[0].shape)
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        return replace(self, shape=shapes[0])
+
 
 def _count(shape: Shape) -> tuple[int, tuple[str, ...]]:
     known = math.prod(d.factor if isinstance(d, Dim) else d for d in shape)
@@ -74,6 +82,11 @@ class Transpose(Movement):
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         return x.permute(self.permutation).contiguous()
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        pairs = enumerate(self.permutation)
+        sizes = dict(sized(outputs[0].shape))
+        return Flow(tuple(same(operand(0, was), result(now), sizes[now]) for now, was in pairs if now in sizes))
 
 
 @register_op
@@ -114,6 +127,22 @@ class Slice(Movement):
             else:
                 x = x.index_select(axis, torch.tensor(list(range(start, stop, step)), dtype=torch.int64))
         return x.contiguous()
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """A stretch of an axis follows it; a stride makes no regular pattern of what remains."""
+        ties = [
+            part(operand(0, axis), result(axis), self.starts[axis], size)
+            for axis, size in sized(outputs[0].shape)
+            if self.steps[axis] == 1
+        ]
+        return Flow(tuple(ties), reason="slice takes every so manieth of it")
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        starts, stops = list(self.starts), list(self.stops)
+        for axis, kept in inputs[0].items():
+            if (starts[axis], stops[axis]) != (0, -1):
+                starts[axis], stops[axis] = (int(np.searchsorted(kept, end)) for end in (starts[axis], stops[axis]))
+        return replace(self, starts=tuple(starts), stops=tuple(stops))
 
 
 def _strided(x: torch.Tensor, axis: int, start: int, stop: int, step: int) -> torch.Tensor:
@@ -162,6 +191,10 @@ class Pad(Movement):
         position = position.abs() % period
         return torch.where(position >= size, period - position, position)
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        free = [axis for axis, pair in enumerate(self.padding) if pair == (0, 0)]
+        return Flow(alike(operand(0, 0), result(0), outputs[0].shape, free), reason="pad adds to it")
+
 
 def _padded(size: int | Dim, pair: tuple[int, int]) -> int | Dim:
     if isinstance(size, Dim):
@@ -191,6 +224,12 @@ class Expand(Movement):
         sizes = [(x.shape[i - lead] if i >= lead else 1) if isinstance(d, Dim) else d for i, d in enumerate(self.shape)]
         return x.expand(sizes).contiguous()
 
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        return broadcast(inputs, outputs[0])
+
+    def narrowed(self, inputs: Sequence[Kept], outputs: Sequence[Kept], shapes: Sequence[Shape]) -> Op:
+        return replace(self, shape=shapes[0])
+
 
 @register_op
 @dataclass(frozen=True)
@@ -206,14 +245,14 @@ class Concat(Op):
     def infer(self, *parts: TensorType) -> tuple[TensorType, ...]:
         first = parts[0]
         axis = normalize_axis(self.axis, first.rank)
-        for part in parts[1:]:
-            if part.rank != first.rank or any(
-                a != b for i, (a, b) in enumerate(zip(part.shape, first.shape, strict=True)) if i != axis
+        for other in parts[1:]:
+            if other.rank != first.rank or any(
+                a != b for i, (a, b) in enumerate(zip(other.shape, first.shape, strict=True)) if i != axis
             ):
-                raise ModelError(f"cannot concatenate {first} and {part} along axis {axis}")
-            if part.dtype is not first.dtype or part.quant != first.quant:
-                raise ModelError(f"concat of {first} and {part}", expected="one element type and quantization")
-        extents = [part.shape[axis] for part in parts]
+                raise ModelError(f"cannot concatenate {first} and {other} along axis {axis}")
+            if other.dtype is not first.dtype or other.quant != first.quant:
+                raise ModelError(f"concat of {first} and {other}", expected="one element type and quantization")
+        extents = [each.shape[axis] for each in parts]
         sizes = [e for e in extents if isinstance(e, int)]
         if len(sizes) != len(extents) and len(parts) > 1:
             raise ModelError("concat along an unknown dimension", hint="give --shape for every input")
@@ -222,6 +261,19 @@ class Concat(Op):
 
     def run(self, *parts: torch.Tensor) -> torch.Tensor:
         return torch.cat(parts, self.axis)
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        along = self.axis % outputs[0].rank
+        others = [axis for axis in range(outputs[0].rank) if axis != along]
+        ties: list[Tie] = []
+        start = 0
+        for position, type in enumerate(inputs):
+            size = type.shape[along]
+            if isinstance(size, int):
+                ties.append(part(result(along), operand(position, along), start, size))
+                start += size
+            ties += alike(operand(position, 0), result(0), outputs[0].shape, others)
+        return Flow(tuple(ties))
 
 
 @register_op
@@ -248,3 +300,12 @@ class Gather(Op):
         flat = torch.where(flat < 0, flat + x.shape[axis], flat)
         picked = x.index_select(axis, flat)
         return picked.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+    def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
+        """Axes that are not looked up in follow the result."""
+        axis, wide = self.axis % inputs[0].rank, inputs[1].rank - 1
+        ties = [
+            same(operand(0, i), result(i if i < axis else i + wide), n) for i, n in sized(inputs[0].shape) if i != axis
+        ]
+        ties += [same(operand(1, i), result(axis + i), n) for i, n in sized(inputs[1].shape)]
+        return Flow(tuple(ties), reason="gather looks up in it")
