@@ -13,6 +13,7 @@ from ..ir.errors import PassError, UsageError
 from ..ir.graph import Graph, Node
 from ..ir.op import Quantization, Stage
 from ..ir.ops.constant import Constant
+from ..ir.types import TensorType
 from .base import Exactness, Pass, PassContext
 from .pruning.groups import ChannelGroup, Channels, find_channels
 from .pruning.importance import score_units
@@ -141,7 +142,13 @@ def _amount(graph: Graph, of: str) -> int:
         return sum(node.output.type.size for node in graph.nodes if isinstance(node.op, Constant))
     if of == "channels":
         return sum(len(group.units) for group in find_channels(graph).groups)
-    return sum(n.op.cost([v.type for v in n.inputs], [v.type for v in n.outputs]).macs for n in graph.nodes)
+    single = graph.clone(inputs={value.name: _of_one(value.type) for value in graph.inputs})
+    return sum(n.op.cost([v.type for v in n.inputs], [v.type for v in n.outputs]).macs for n in single.nodes)
+
+
+def _of_one(type: TensorType) -> TensorType:
+    """The type with 1 for every unknown dimension, such as the batch's."""
+    return type.with_shape(tuple(size if isinstance(size, int) else 1 for size in type.shape))
 
 
 def describe_fixed(graph: Graph, channels: Channels) -> list[str]:

@@ -199,6 +199,14 @@ def test_widths_are_multiples_and_names_are_kept() -> None:
     assert widths(graph) == [8, 8, 4, 8, 5]
 
 
+def test_a_batch_of_unknown_size_counts_once() -> None:
+    module = SqueezeExcite().eval()
+    batch = torch.export.Dim("n", min=2)
+    graph = octavo.trace(torch.export.export(module, (torch.zeros(IMAGE),), dynamic_shapes=({0: batch},)))
+    *_, last = prune(graph, "prune-channels{ratio=0.3}")
+    assert "channels removed; macs 13,548 -> " in last
+
+
 def test_what_stays_is_reported_with_the_reason() -> None:
     *fixed, last = prune(traced("attention"), "prune-channels{ratio=0.3}")
     assert fixed == [
