@@ -1,1 +1,0 @@
-"""Training on the IR: a graph as a torch module and back."""
