@@ -36,10 +36,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt docs/demo/requirements.txt | $(BIN
 	touch $@
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 nightly: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --nightly $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --nightly $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
