@@ -78,10 +78,12 @@ class Calibrate(Pass):
         total = self.batches if total is None else min(total, self.batches or total)
         importance = {value: importance_of(value) for value in wanted}
         samples = Samples(total)
+        compete = any(len(statistics) > 1 for statistics in wanted.values())
         done = 0
         for done, feeds in enumerate(self._limited(context.calibration), 1):
             outputs = _run_batch(graph, feeds, wanted, importance, done)
-            samples.offer(done - 1, feeds, outputs)
+            if compete:
+                samples.offer(done - 1, feeds, outputs)
             context.progress("calibrate", done, total)
         if not done:
             raise CalibrationError("the calibration data is empty", expected="at least one batch")

@@ -13,6 +13,7 @@ from ..ir.errors import PassError, UsageError
 from ..ir.graph import Graph, Node
 from ..ir.op import Quantization, Stage
 from ..ir.ops.constant import Constant
+from ..ir.ops.matmul import Linear
 from ..ir.types import TensorType
 from .base import Exactness, Pass, PassContext
 from .pruning.groups import ChannelGroup, Channels, find_channels
@@ -65,7 +66,7 @@ class PruneChannels(Pass):
             hint = "put prune-channels before lower-integer"
             raise PassError("channels are pruned before the freeze", where=frozen.where, hint=hint)
         channels = find_channels(graph)
-        for line in describe_fixed(graph, channels):
+        for line in _describe_fixed(graph, channels):
             context.report(line)
         groups = [group for group in channels.groups if not self._is_kept(group)]
         if not groups:
@@ -151,7 +152,7 @@ def _of_one(type: TensorType) -> TensorType:
     return type.with_shape(tuple(size if isinstance(size, int) else 1 for size in type.shape))
 
 
-def describe_fixed(graph: Graph, channels: Channels) -> list[str]:
+def _describe_fixed(graph: Graph, channels: Channels) -> list[str]:
     """A line for each weighted node whose channels all stay, with the reason."""
     lines = []
     for node in graph.nodes:
@@ -163,7 +164,7 @@ def describe_fixed(graph: Graph, channels: Channels) -> list[str]:
 
 
 def _why_fixed(node: Node, channels: Channels) -> str | None:
-    axis = 1 if node.output.type.rank > 2 and node.op.name != "linear" else node.output.type.rank - 1
+    axis = node.output.type.rank - 1 if isinstance(node.op, Linear) else 1
     units = channels.unit_of.get((node.output, axis), np.zeros(0, np.int64))
     reasons = [channels.reasons.get(int(unit)) for unit in units]
     return reasons[0] if reasons and None not in reasons else None
