@@ -186,7 +186,10 @@ def lower_max_unpool(site: PlanBuilder, node: Node) -> None:
     op = node.op
     assert isinstance(op, MaxUnpool)
     x, indices = (site.view(value) for value in node.inputs)
-    if not _has_kernel(site, node, indices) or x.dtype == "act":
+    if not _has_kernel(site, node, indices):
+        return
+    if x.dtype == "act":
+        site.refuse(node, "no kernel for quantized elements")
         return
     zero = scalar(site, 0, x.dtype)
     flat = site.scratch_view((math.prod(op.pooled),), x.dtype)
