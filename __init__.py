@@ -13,17 +13,31 @@ if TYPE_CHECKING:
     from .backends.api import CompileResult, compile, optimize, trace
     from .backends.bundle.loader import Bundle, load
     from .ir.errors import OctavoError
+    from .passes.training.module import from_torch, to_torch
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "CompileResult", "OctavoError", "__version__", "compile", "load", "optimize", "trace"]
+__all__ = [
+    "Bundle",
+    "CompileResult",
+    "OctavoError",
+    "__version__",
+    "compile",
+    "from_torch",
+    "load",
+    "optimize",
+    "to_torch",
+    "trace",
+]
 
 _HOME = {
     "Bundle": ".backends.bundle.loader",
     "CompileResult": ".backends.api",
     "OctavoError": ".ir.errors",
     "compile": ".backends.api",
+    "from_torch": ".passes.training.module",
     "load": ".backends.bundle.loader",
     "optimize": ".backends.api",
+    "to_torch": ".passes.training.module",
     "trace": ".backends.api",
 }
 

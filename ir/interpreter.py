@@ -18,6 +18,8 @@ from .op import ExactOp, Op, with_dims
 from .types import Dim, DType, TensorType, bind_dims, format_shape
 
 Observe = Callable[[Value, torch.Tensor], None]
+Evaluate = Callable[[Node, Op, list[torch.Tensor]], tuple[torch.Tensor, ...]]
+"""Computes one node, whose op has the sizes of this run, from its operands."""
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:
@@ -49,10 +51,17 @@ def run_graph(graph: Graph, feeds: Mapping[str, np.ndarray], observe: Observe | 
     return {name: to_numpy(r) for name, r in zip(graph.output_names, results, strict=True)}
 
 
-def run_torch(graph: Graph, inputs: Sequence[torch.Tensor], observe: Observe | None = None) -> list[torch.Tensor]:
+def _evaluate(node: Node, op: Op, operands: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return run_op(op, [v.type for v in node.inputs], operands)
+
+
+def run_torch(
+    graph: Graph, inputs: Sequence[torch.Tensor], observe: Observe | None = None, evaluate: Evaluate = _evaluate
+) -> list[torch.Tensor]:
     """Run on torch tensors in the order of the graph's inputs; gradients flow where torch lets them.
 
-    ``observe`` is called with every value a node makes. Tensors are dropped after their last use.
+    ``observe`` is called with every value a node makes. Tensors are dropped after their last use. ``evaluate`` may
+    compute nodes in another way than :func:`run_op`.
     """
     remaining = {v: len(v.uses) + sum(o is v for o in graph.outputs) for v in graph.values()}
     env: dict[Value, torch.Tensor] = dict(zip(graph.inputs, inputs, strict=True))
@@ -61,8 +70,7 @@ def run_torch(graph: Graph, inputs: Sequence[torch.Tensor], observe: Observe | N
         for value, tensor in env.items():
             observe(value, tensor)
     for node in graph.nodes:
-        operands = [env[v] for v in node.inputs]
-        results = run_op(with_dims(node.op, sizes), [v.type for v in node.inputs], operands)
+        results = evaluate(node, with_dims(node.op, sizes), [env[v] for v in node.inputs])
         for value, tensor in zip(node.outputs, results, strict=True):
             if remaining[value]:
                 env[value] = tensor

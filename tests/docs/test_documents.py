@@ -55,6 +55,12 @@ def test_bundles(desk: Path) -> None:
     run_commands("docs/bundle.md", arm=False)
 
 
+def test_training(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = blocks("docs/training.md", "python")
+    run_program(program, desk)
+    assert capsys.readouterr().out == "(1, 4)\n"
+
+
 def test_the_tables_of_commands_and_exit_codes_are_complete() -> None:
     text = (ROOT / CLI).read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `octavo (\w+)", text, re.MULTILINE)) == set(COMMANDS)

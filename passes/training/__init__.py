@@ -1,0 +1,1 @@
+"""Training on the IR: a graph as a torch module and back."""

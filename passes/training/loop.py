@@ -1,0 +1,267 @@
+"""The training loop: epochs over batches, a loss, checkpoints that resume to the same bits, early stop, a log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ...ir.errors import UsageError
+from ...ir.graph import Graph
+from ..base import ignore_progress, ignore_text
+from .losses import Loss, Step
+from .module import TrainableGraph
+
+Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor | None]
+"""The network's inputs and the labels, if there are any."""
+
+Augment = Callable[[tuple[torch.Tensor, ...], torch.Generator], tuple[torch.Tensor, ...]]
+"""Changes the inputs of a training batch, by random numbers of the generator alone."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Data in memory: inputs and labels that share their first dimension."""
+
+    inputs: tuple[torch.Tensor, ...]
+    labels: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def at(self, index: torch.Tensor) -> Batch:
+        """The samples at integer positions."""
+        return tuple(x[index] for x in self.inputs), None if self.labels is None else self.labels[index]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    ``lr`` rises over ``warmup`` epochs and falls to zero by ``schedule``. ``patience`` counts epochs without a better
+    validation result (0: never stop early). ``freeze_norms`` is the epoch from which batch normalization keeps its
+    statistics.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.0
+    clip_norm: float | None = None
+    patience: int = 0
+    freeze_norms: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("lr", 0.0), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}", expected=f"at least {least}")
+
+
+@dataclass
+class Progress:
+    """What a checkpoint holds beside tensors."""
+
+    epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Trainer:
+    """Trains a graph on samples in memory.
+
+    ``folder`` receives ``checkpoint.pt`` after every epoch and ``log.jsonl``; a run that finds a checkpoint there goes
+    on behind it, and ends with the same bits as one that was never interrupted (on the same machine and number of
+    threads). Under torchrun every process takes its share of each batch.
+    """
+
+    module: TrainableGraph
+    loss: Loss
+    train: Samples
+    validation: Samples
+    settings: Settings
+    folder: Path
+    teacher: TrainableGraph | None = None
+    augment: Augment | None = None
+    report: Callable[[str], None] = ignore_text
+    progress: Callable[[str, int, int | None], None] = ignore_progress
+
+    def run(self) -> Graph:
+        """Train to the end; the graph of the epoch that did best in validation."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rank, world = _join()
+        replica = DistributedDataParallel(self.module) if world > 1 else self.module
+        optimizer = self._optimizer()
+        done = self._resume(optimizer)
+        while done.epoch < self.settings.epochs and not self._is_stale(done):
+            started = time.monotonic()
+            found = self._epoch(done.epoch, replica, optimizer, rank, world)
+            found["validation"] = result = evaluate(self.module, self.validation, self.settings.batch_size)
+            found |= {"epoch": done.epoch, "seconds": round(time.monotonic() - started, 1)}
+            if result > done.best:
+                done.best, done.best_epoch = result, done.epoch
+                self._save(self.folder / "best.pt", {"module": self.module.state_dict()}, rank)
+            done.epoch += 1
+            done.history.append(found)
+            self._save(self.folder / "checkpoint.pt", self._state(optimizer, done), rank)
+            self._log(done, rank)
+        best = torch.load(self.folder / "best.pt", weights_only=True)
+        self.module.load_state_dict(best["module"])
+        return self.module.eval().to_graph()
+
+    def _is_stale(self, done: Progress) -> bool:
+        return 0 < self.settings.patience < done.epoch - done.best_epoch
+
+    def _epoch(
+        self, epoch: int, replica: nn.Module, optimizer: torch.optim.Optimizer, rank: int, world: int
+    ) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+        torch.manual_seed(self.settings.seed * 1_000_003 + epoch)
+        self._set_modes(epoch)
+        batches = math.ceil(len(self.train) / self.settings.batch_size)
+        sums: dict[str, float] = {}
+        for number, index in enumerate(self._order(generator)):
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate(epoch + number / batches)
+            inputs, labels = self.train.at(index[rank::world])
+            if self.augment:
+                inputs = self.augment(inputs, generator)
+            total, parts = self.loss(self._step(replica, inputs, labels))
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(total)
+            if self.settings.clip_norm:
+                nn.utils.clip_grad_norm_(self._parameters(), self.settings.clip_norm)
+            optimizer.step()
+            for name, value in {"loss": float(total.detach()), **parts}.items():
+                sums[name] = sums.get(name, 0.0) + value / batches
+            self.progress(f"epoch {epoch + 1}", number + 1, batches)
+        if not math.isfinite(sums["loss"]):
+            raise UsageError(f"the loss is {sums['loss']} in epoch {epoch + 1}", hint="try a smaller lr, or clip-norm")
+        return {"train": {name: round(value, 6) for name, value in sums.items()}, "lr": self._rate(epoch + 1)}
+
+    def _order(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
+        yield from torch.split(torch.randperm(len(self.train), generator=generator), self.settings.batch_size)
+
+    def _set_modes(self, epoch: int) -> None:
+        frozen = self.settings.freeze_norms is not None and epoch >= self.settings.freeze_norms
+        self.module.train(not frozen)
+        self.loss.train()
+
+    def _step(self, replica: nn.Module, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None) -> Step:
+        pairs = [pair for term in self.loss.terms.values() for pair in getattr(term, "features", ())]
+        (logits, *_), own = replica(*inputs, names=tuple(a for a, _ in pairs))
+        if self.teacher is None:
+            return Step(logits, labels, features=own)
+        with torch.no_grad():
+            (theirs, *_), inside = self.teacher.eval()(*inputs, names=tuple(b for _, b in pairs))
+        return Step(logits, labels, theirs, own, inside)
+
+    def _rate(self, epoch: float) -> float:
+        settings = self.settings
+        if epoch < settings.warmup:
+            return settings.lr * epoch / settings.warmup
+        if settings.schedule == "constant":
+            return settings.lr
+        share = (epoch - settings.warmup) / max(settings.epochs - settings.warmup, 1e-9)
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.module.parameters(), *self.loss.parameters()]
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Weight decay is for matrices and kernels, not for biases, scales and norms."""
+        settings, parameters = self.settings, self._parameters()
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if settings.optimizer == "sgd":
+            return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+        return (torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW)(groups, settings.lr)
+
+    # Checkpoints ---------------------------------------------------------------------------------------------------
+
+    def _state(self, optimizer: torch.optim.Optimizer, done: Progress) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "progress": asdict(done),
+            "settings": asdict(self.settings),
+        }
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> Progress:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return Progress()
+        state = torch.load(path, weights_only=True)
+        if state["settings"] != asdict(self.settings):
+            raise UsageError(
+                "the checkpoint was made with other settings", where=str(path), hint="remove it, or use another folder"
+            )
+        self.module.load_state_dict(state["module"])
+        self.loss.load_state_dict(state["loss"])
+        optimizer.load_state_dict(state["optimizer"])
+        done = Progress(**state["progress"])
+        self.report(f"goes on after epoch {done.epoch} of {self.settings.epochs}")
+        return done
+
+    def _save(self, path: Path, state: Mapping[str, Any], rank: int) -> None:
+        """All or nothing: a run that is killed leaves the checkpoint before."""
+        if rank == 0:
+            partial = path.with_name(f".{path.name}.partial")
+            torch.save(state, partial)
+            partial.replace(path)
+
+    def _log(self, done: Progress, rank: int) -> None:
+        if rank:
+            return
+        found = done.history[-1]
+        text = "".join(json.dumps(entry) + "\n" for entry in done.history)
+        (self.folder / "log.jsonl").write_text(text)
+        self.report(
+            f"epoch {done.epoch} of {self.settings.epochs}: loss {found['train']['loss']:.4f}, "
+            f"validation {found['validation']:.4f}, {found['seconds']} s"
+        )
+
+
+def evaluate(module: nn.Module, samples: Samples, batch_size: int) -> float:
+    """The share of right classes for integer labels; else minus the mean squared error."""
+    module.eval()
+    right = error = 0.0
+    with torch.no_grad():
+        for index in torch.split(torch.arange(len(samples)), batch_size):
+            inputs, labels = samples.at(index)
+            (answers, *_), _ = module(*inputs, names=())
+            if labels is None:
+                raise UsageError("validation data needs labels")
+            if labels.is_floating_point():
+                error += float(torch.square(answers - labels).mean()) * len(index)
+            else:
+                right += float((answers.argmax(-1) == labels).sum())
+    return right / len(samples) if not error else -error / len(samples)
+
+
+def _join() -> tuple[int, int]:
+    """The number of this process and how many there are: torchrun says so in the environment."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    return int(os.environ.get("RANK", "0")), world

@@ -1,0 +1,168 @@
+"""A graph as a torch module: parameters under the user's names, and the way back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...ir.constants import Tensor
+from ...ir.errors import PassError
+from ...ir.graph import Graph, Node, Value
+from ...ir.interpreter import run_op, run_torch, to_numpy
+from ...ir.op import Op, Stage, operand_index
+from ...ir.ops.constant import Constant, as_torch
+from ...ir.ops.norm import BatchNorm
+from ...ir.ops.quantize import FakeQuantize
+from ...ir.types import DType
+from .losses import find_value
+
+_STATISTICS: tuple[tuple[type[Op], str], ...] = (
+    (BatchNorm, "mean"),
+    (BatchNorm, "variance"),
+    (FakeQuantize, "scale"),
+    (FakeQuantize, "zero_point"),
+)
+"""Operands that hold what was measured."""
+
+
+def to_torch(graph: Graph, *, momentum: float = 0.1, learn_scales: bool = False) -> TrainableGraph:
+    """A graph as a torch module that trains; see :class:`TrainableGraph`."""
+    return TrainableGraph(graph, momentum, learn_scales=learn_scales)
+
+
+def from_torch(module: TrainableGraph) -> Graph:
+    """The graph of a module that :func:`to_torch` made, with the weights it has now."""
+    return module.to_graph()
+
+
+class TrainableGraph(nn.Module):
+    """Runs a float graph in torch, with its constants as parameters and buffers.
+
+    A float32 constant of more than one element is a parameter, under its value's name: for a graph from torch that is
+    the name in the module's own state dict. Statistics of batch normalization, and the grids of fake quantization, are
+    buffers. In training mode batch normalization uses and updates the statistics of the batch, as in torch.
+
+    Args:
+        graph: before the freeze; it is copied. Give its batch dimension a name when it was traced, so that
+            batches may have any size.
+        momentum: of the running statistics of batch normalization.
+        learn_scales: the scales of fake quantization are parameters too, with the gradient of Esser et al., "Learned
+            Step Size Quantization" (ICLR 2020).
+
+    Raises:
+        PassError: the graph is frozen: integers have no gradients.
+    """
+
+    def __init__(self, graph: Graph, momentum: float = 0.1, *, learn_scales: bool = False) -> None:
+        super().__init__()
+        frozen = next((node for node in graph.nodes if node.op.stage is Stage.INTEGER), None)
+        if frozen is not None:
+            raise PassError("a frozen graph does not train", where=frozen.where, hint="train it before lower-integer")
+        self._graph = graph.clone()
+        self._momentum = momentum
+        self._paths: dict[Value, str] = {}
+        buffers = tuple(place for place in _STATISTICS if not (learn_scales and place == (FakeQuantize, "scale")))
+        for node in self._graph.nodes:
+            if isinstance(node.op, Constant) and _is_state(node.output):
+                self._register(node.output, is_buffer=_is_operand(node.output, buffers))
+
+    def forward(self, *inputs: torch.Tensor, names: Sequence[str] | None = None) -> Any:
+        """The outputs for tensors in the order of the graph's inputs.
+
+        Returns:
+            a single output by itself, several as a tuple. With ``names``: the list of outputs, and the values inside
+            that are called so, by name.
+
+        Raises:
+            UsageError: a name is unknown.
+        """
+        wanted = {find_value(self._graph, name): name for name in names or ()}
+        seen: dict[str, torch.Tensor] = {}
+
+        def look(value: Value, tensor: torch.Tensor) -> None:
+            if value in wanted:
+                seen[wanted[value]] = tensor
+
+        results = run_torch(self._graph, inputs, look if wanted else None, self._evaluate)
+        if names is not None:
+            return results, seen
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def to_graph(self) -> Graph:
+        """The graph with the values that parameters and buffers have now."""
+        for value in self._paths:
+            assert value.producer is not None
+            value.producer.op = Constant(Tensor.of(to_numpy(self._tensor(value))))
+        return self._graph.clone()
+
+    def _evaluate(self, node: Node, op: Op, operands: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        if isinstance(op, Constant) and node.output in self._paths:
+            return (self._tensor(node.output),)
+        if isinstance(op, BatchNorm) and self.training:
+            x, scale, bias, mean, variance = operands
+            return (F.batch_norm(x, mean, variance, scale, bias, True, self._momentum, op.epsilon),)
+        return run_op(op, [value.type for value in node.inputs], operands)
+
+    def _tensor(self, value: Value) -> torch.Tensor:
+        holder, _, leaf = self._paths[value].rpartition(".")
+        tensor: torch.Tensor = getattr(self.get_submodule(holder), leaf)
+        return tensor
+
+    def _register(self, value: Value, *, is_buffer: bool) -> None:
+        """Hold a constant under its dotted name; where a part of it is taken by a tensor, dots become lines."""
+        assert isinstance(value.op, Constant)
+        tensor = as_torch(value.op.data)
+        path = value.name if self._is_free(value.name) else value.name.replace(".", "_")
+        *parts, leaf = path.split(".")
+        holder: nn.Module = self
+        for part in parts:
+            if not isinstance(getattr(holder, part, None), nn.Module):
+                holder.add_module(part, nn.Module())
+            holder = holder.get_submodule(part)
+        if is_buffer:
+            holder.register_buffer(leaf, tensor)
+        else:
+            holder.register_parameter(leaf, parameter := nn.Parameter(tensor))
+            if _is_operand(value, ((FakeQuantize, "scale"),)):
+                factor = _step_factor(value)
+                parameter.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
+        self._paths[value] = path
+
+    def _is_free(self, path: str) -> bool:
+        holder: nn.Module = self
+        *parts, leaf = path.split(".")
+        for part in parts:
+            if not hasattr(holder, part):
+                return True
+            found = getattr(holder, part)
+            if not isinstance(found, nn.Module):
+                return False
+            holder = found
+        return not hasattr(holder, leaf)
+
+
+def _is_state(value: Value) -> bool:
+    """Whether training may change a constant, or must keep it: everything but fixed numbers such as an epsilon."""
+    return value.type.dtype is DType.F32 and (value.type.size > 1 or _is_operand(value, _STATISTICS))
+
+
+def _is_operand(value: Value, places: Sequence[tuple[type[Op], str]]) -> bool:
+    return any(
+        isinstance(node.op, cls) and position == operand_index(type(node.op), name)
+        for node, position in value.uses
+        for cls, name in places
+    )
+
+
+def _step_factor(scale: Value) -> float:
+    """1 / sqrt(elements of one scale * levels above zero): the gradient of a scale in proportion to its size."""
+    node = scale.users[0]
+    assert isinstance(node.op, FakeQuantize)
+    x = node.inputs[0].type
+    elements = math.prod(size for size in x.shape if isinstance(size, int)) / max(scale.type.size, 1)
+    return 1.0 / math.sqrt(elements * node.op.high)

@@ -1,0 +1,158 @@
+"""A graph as a torch module trains as the module it came from would."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import octavo
+import pytest
+import torch
+from octavo.ir import Graph
+from octavo.ir.constants import Tensor as Tensor_
+from octavo.ir.errors import PassError
+from octavo.ir.interpreter import run_graph
+from octavo.ir.ops.constant import Constant
+from octavo.ir.ops.quantize import FakeQuantize
+from octavo.passes import PassContext, Pipeline
+from octavo.passes.training.module import TrainableGraph
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(8, 8, 1), nn.PReLU(8)) for _ in range(2)])
+        self.position = nn.Parameter(torch.randn(1, 8, 1, 1))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x))) + self.position
+        for block in self.blocks:
+            x = x + block(x)
+        y: Tensor = self.head(x.mean((2, 3)))
+        return y
+
+
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def traced(module: nn.Module) -> Graph:
+    batch = torch.export.Dim("n", min=2)
+    return octavo.trace(torch.export.export(module.eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},)))
+
+
+def images(seed: int = 1, count: int = 5) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, 3, 8, 8)).astype(np.float32))
+
+
+def test_parameters_and_buffers_have_the_names_of_the_module() -> None:
+    module, ours = net(), TrainableGraph(traced(net()))
+    theirs = {name: value.shape for name, value in module.state_dict().items() if "num_batches" not in name}
+    assert {name: value.shape for name, value in ours.state_dict().items()} == theirs
+    assert {name for name, _ in ours.named_parameters()} == {name for name, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_one_step_is_the_step_of_the_module(training: bool) -> None:
+    module, ours = net(), TrainableGraph(traced(net()))
+    for each in (module.train(training), ours.train(training)):
+        optimizer = torch.optim.SGD(each.parameters(), 0.1)
+        torch.autograd.backward(F.cross_entropy(each(images()), torch.tensor([0, 1, 2, 3, 0])))
+        optimizer.step()
+    expected = module.state_dict()
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_weights_go_back_into_the_graph() -> None:
+    ours = TrainableGraph(traced(net()))
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.mul_(1.5)
+    graph, x = ours.eval().to_graph(), images()
+    with torch.no_grad():
+        np.testing.assert_array_equal(run_graph(graph, {"x": x.numpy()})["output"], ours(x).numpy())
+    assert str(TrainableGraph(graph).to_graph()) == str(graph)
+
+
+def test_the_graph_that_was_given_is_left_alone() -> None:
+    graph = traced(net())
+    before = str(graph)
+    ours = TrainableGraph(graph)
+    torch.autograd.backward(F.mse_loss(ours(images()), torch.zeros(5, 4)))
+    torch.optim.SGD(ours.parameters(), 0.1).step()
+    ours.to_graph()
+    assert str(graph) == before
+
+
+def test_training_heals_what_pruning_broke() -> None:
+    teacher = traced(net())
+    smaller = teacher.clone()
+    Pipeline.parse("prune-channels{ratio=0.3}").run(smaller)
+    ours, x = TrainableGraph(smaller), images(count=64)
+    target = torch.from_numpy(run_graph(teacher, {"x": x.numpy()})["output"])
+    optimizer = torch.optim.Adam(ours.parameters(), 0.01)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = F.mse_loss(ours(x), target)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * losses[0]
+    healed = ours.eval().to_graph()
+    Pipeline.parse("int8").run(healed, PassContext(calibration=[{"x": x.numpy()}]))
+
+
+def test_quantization_aware_training_recovers_what_few_bits_cost() -> None:
+    teacher = traced(net())
+    x = images(count=64)
+    target = torch.from_numpy(run_graph(teacher, {"x": x.numpy()})["output"])
+    coarse = teacher.clone()
+    ranges = PassContext(calibration=[{"x": x.numpy()}])
+    Pipeline.parse("prepare,observe{method=minmax},calibrate,quantize").run(coarse, ranges)
+    for node in coarse.nodes:
+        if isinstance(node.op, FakeQuantize) and node.op.axis is not None:
+            node.op = dataclasses.replace(node.op, low=-3, high=3)
+            scale = node.inputs[1].producer
+            assert scale is not None
+            assert isinstance(scale.op, Constant)
+            scale.op = Constant(Tensor_.of(scale.op.data.numpy() * np.float32(127 / 3)))
+    losses: dict[bool, list[float]] = {}
+    for learn in (False, True):
+        ours = octavo.to_torch(coarse, learn_scales=learn)
+        assert any("scale" in name for name, _ in ours.named_parameters()) == learn
+        optimizer = torch.optim.Adam(ours.parameters(), 0.003)
+        losses[learn] = []
+        for _ in range(80):
+            optimizer.zero_grad()
+            loss = F.mse_loss(ours(x), target)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            losses[learn].append(float(loss.detach()))
+        assert losses[learn][-1] < 0.5 * losses[learn][0]
+        frozen = octavo.from_torch(ours.eval())
+        with torch.no_grad():
+            expected = ours(x).numpy()
+        Pipeline.parse("lower-integer,finish").run(frozen)
+        got = run_graph(frozen, {"x": x.numpy()})["output"]
+        assert np.square(got - expected).sum() < 1e-3 * np.square(expected).sum()
+
+
+def test_constants_whose_names_collide() -> None:
+    graph = traced(net())
+    constants = [node.output for node in graph.nodes if node.op.name == "constant"]
+    constants[0].name, constants[1].name = "a", "a.b"
+    assert {"a", "a_b"} <= set(TrainableGraph(graph).state_dict())
+
+
+def test_a_frozen_graph_is_refused() -> None:
+    graph = traced(net())
+    Pipeline.parse("int8").run(graph, PassContext(calibration=[{"x": images().numpy()}]))
+    with pytest.raises(PassError, match="does not train"):
+        TrainableGraph(graph)

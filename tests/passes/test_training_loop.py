@@ -1,0 +1,193 @@
+"""The training loop: it learns, resumes to the same bits, stops early, distils, and runs in several processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import octavo
+import pytest
+import torch
+from octavo.ir import Graph
+from octavo.ir.errors import UsageError
+from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
+from octavo.passes.training.losses import TERMS, Attention, Loss, Step, make_term
+from torch import nn
+
+SETTINGS = Settings(epochs=4, batch_size=32, lr=0.05, weight_decay=0.0)
+
+
+def network(width: int = 12, seed: int = 0) -> Graph:
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 3)).eval()
+    batch = torch.export.Dim("n", min=2)
+    return octavo.trace(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
+
+
+def clouds(seed: int, count: int = 200) -> Samples:
+    """Three clouds of points."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=random)
+    centers = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)) * 1.5
+    return Samples((centers[labels] + torch.randn(count, 6, generator=random),), labels)
+
+
+def loss(graph: Graph, terms: Mapping[str, Mapping[str, Any]], teacher: Graph | None = None) -> Loss:
+    made = {name: make_term(name, options, graph, teacher) for name, options in terms.items()}
+    return Loss(made, dict.fromkeys(terms, 1.0))
+
+
+def trainer(folder: Path, settings: Settings = SETTINGS, **options: Any) -> Trainer:
+    graph = network()
+    criterion = options.pop("loss", None) or loss(graph, {"cross-entropy": {}})
+    return Trainer(octavo.to_torch(graph), criterion, clouds(1), clouds(2, 100), settings, folder, **options)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_it_learns(tmp_path: Path, optimizer: Any) -> None:
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer, lr=0.02, warmup=1.0, clip_norm=5.0)
+    lines: list[str] = []
+    before = evaluate(octavo.to_torch(network()), clouds(2, 100), 32)
+    graph = trainer(tmp_path, settings, report=lines.append).run()
+    assert evaluate(octavo.to_torch(graph), clouds(2, 100), 32) > max(before + 0.2, 0.8)
+    assert len(lines) == 4
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [0, 1, 2, 3]
+    assert log[-1]["train"]["loss"] < log[0]["train"]["loss"]
+    assert log[-1]["lr"] == 0.0
+
+
+class StopError(Exception):
+    pass
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    noise = lambda inputs, random: tuple(x + 0.1 * torch.randn(x.shape, generator=random) for x in inputs)  # noqa: E731
+    whole = trainer(tmp_path / "whole", augment=noise).run()
+
+    def interrupt(label: str, done: int, total: int | None) -> None:
+        if label == "epoch 3" and done == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        trainer(tmp_path / "parts", augment=noise, progress=interrupt).run()
+    lines: list[str] = []
+    assert str(trainer(tmp_path / "parts", augment=noise, report=lines.append).run()) == str(whole)
+    assert lines[0] == "goes on after epoch 2 of 4"
+    assert str(trainer(tmp_path / "parts", augment=noise).run()) == str(whole), "a finished run is read"
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    with pytest.raises(UsageError, match="other settings"):
+        trainer(tmp_path, dataclasses.replace(SETTINGS, lr=0.01)).run()
+
+
+def test_it_stops_when_validation_does_not_get_better(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=50, lr=0.0, patience=3, freeze_norms=0)
+    trainer(tmp_path, settings).run()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_norms_can_be_frozen(tmp_path: Path) -> None:
+    def statistics(settings: Settings, folder: Path) -> torch.Tensor:
+        made = trainer(folder, settings)
+        made.run()
+        return next(buffer for name, buffer in made.module.named_buffers() if "mean" in name)
+
+    frozen = dataclasses.replace(SETTINGS, freeze_norms=0)
+    assert not statistics(frozen, tmp_path / "frozen").any()
+    assert statistics(SETTINGS, tmp_path / "free").any()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"soft-labels": {"temperature": 2.0}},
+        {"logits": {}},
+        {"cross-entropy": {"smoothing": 0.1}, "features": {"pairs": [("2", "2")]}},
+    ],
+    ids="+".join,
+)
+def test_a_student_comes_close_to_its_teacher(tmp_path: Path, terms: dict[str, dict[str, Any]]) -> None:
+    graph = network()
+    teacher = Trainer(
+        octavo.to_torch(network(40, 1)),
+        loss(graph, {"cross-entropy": {}}),
+        clouds(1),
+        clouds(2),
+        SETTINGS,
+        tmp_path / "t",
+    ).run()
+    folder = tmp_path / "student"
+    made = trainer(folder, loss=loss(graph, terms, teacher), teacher=octavo.to_torch(teacher))
+    assert evaluate(octavo.to_torch(made.run()), clouds(2, 100), 32) > 0.8
+    first, *_, last = [json.loads(line)["train"]["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert last < 0.9 * first
+
+
+def test_regression() -> None:
+    graph = network()
+    samples = Samples((torch.randn(10, 6),), torch.zeros(10, 3))
+    assert evaluate(octavo.to_torch(graph), samples, 4) < 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "part"),
+    [
+        ("cross-entropi", {}, "did you mean cross-entropy"),
+        ("cross-entropy", {"smoothness": 1}, "smoothness"),
+        ("soft-labels", {}, "there is none"),
+        ("features", {}, "there is none"),
+    ],
+)
+def test_mistakes_in_a_loss(name: str, options: dict[str, Any], part: str) -> None:
+    with pytest.raises(UsageError, match=part):
+        make_term(name, options, network(), None)
+
+
+def test_attention_compares_where_channels_are_active() -> None:
+    graph = network()
+    with pytest.raises(UsageError, match="has no places"):
+        make_term("attention", {"pairs": [("2", "2")]}, graph, graph)
+    x = torch.rand(2, 3, 4, 5)
+    step = Step(torch.zeros(2, 1), features={"a": x}, teacher_features={"b": 7 * x})
+    assert float(Attention([("a", "b")])(step)) < 1e-12
+    other = Step(torch.zeros(2, 1), features={"a": x}, teacher_features={"b": x.flip(2)})
+    assert float(Attention([("a", "b")])(other)) > 1e-3
+
+
+def test_a_feature_that_does_not_exist() -> None:
+    with pytest.raises(UsageError, match="no value is named '22'"):
+        make_term("features", {"pairs": [("22", "2")]}, network(), network())
+
+
+def test_every_term_says_what_it_is() -> None:
+    assert all(term.__doc__ for term in TERMS.values())
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import torch
+from test_training_loop import trainer
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    graph = trainer(Path({out!r})).run()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_batch(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(folder=str(Path(__file__).parent), out=str(tmp_path / "out")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["validation"] > 0.8
