@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from . import accuracy, arm, calibrators, compiling, report, results, speed
 from .subjects import SUBJECTS
 
@@ -43,7 +45,10 @@ def main() -> None:
             if given.models and name not in given.models:
                 continue
             start = time.perf_counter()
-            figures = measure(name, given)
+            try:
+                figures = measure(name, given)
+            except pytest.skip.Exception as missing:
+                raise SystemExit(f"{part} of {name} cannot be measured here: {missing}") from None
             results.write(part, name, figures)
             print(f"{part} {name} ({time.perf_counter() - start:.0f} s)\n  {figures}", flush=True)
     report.write()
