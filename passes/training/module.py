@@ -151,6 +151,11 @@ def _is_state(value: Value) -> bool:
     return value.type.dtype is DType.F32 and (value.type.size > 1 or _is_operand(value, _STATISTICS))
 
 
+def is_parameter(value: Value) -> bool:
+    """Whether a value is a constant that gradients change: float32, of several elements, and nothing measured."""
+    return isinstance(value.op, Constant) and _is_state(value) and not _is_operand(value, _STATISTICS)
+
+
 def _is_operand(value: Value, places: Sequence[tuple[type[Op], str]]) -> bool:
     return any(
         isinstance(node.op, cls) and position == operand_index(type(node.op), name)
