@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +31,14 @@ Augment = Callable[[tuple[torch.Tensor, ...], torch.Generator], tuple[torch.Tens
 
 @dataclass(frozen=True)
 class Samples:
-    """Data in memory: inputs and labels that share their first dimension."""
+    """Data in memory: inputs and labels that share their first dimension.
+
+    ``weights`` are chances, one for each sample: an epoch then draws as many samples as there are, with replacement.
+    """
 
     inputs: tuple[torch.Tensor, ...]
     labels: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -88,7 +92,8 @@ class Trainer:
 
     ``folder`` receives ``checkpoint.pt`` after every epoch and ``log.jsonl``; a run that finds a checkpoint there goes
     on behind it, and ends with the same bits as one that was never interrupted (on the same machine and number of
-    threads). Under torchrun every process takes its share of each batch.
+    threads). Under torchrun every process takes its share of each batch; statistics of batch normalization are those
+    of the first process.
     """
 
     module: TrainableGraph
@@ -109,10 +114,14 @@ class Trainer:
         replica = DistributedDataParallel(self.module) if world > 1 else self.module
         optimizer = self._optimizer()
         done = self._resume(optimizer)
+        _broadcast(self.loss.state_dict().values(), world)
         while done.epoch < self.settings.epochs and not self._is_stale(done):
             started = time.monotonic()
             found = self._epoch(done.epoch, replica, optimizer, rank, world)
-            found["validation"] = result = evaluate(self.module, self.validation, self.settings.batch_size)
+            # What a process saw last changed its own statistics: all judge, and keep, the network of the first.
+            _broadcast(self.module.buffers(), world)
+            result = evaluate(self.module, self.validation, max(1, self.settings.batch_size // world))
+            found["validation"] = result = _of_the_first(result, world)
             found |= {"epoch": done.epoch, "seconds": round(time.monotonic() - started, 1)}
             if result > done.best:
                 done.best, done.best_epoch = result, done.epoch
@@ -121,6 +130,8 @@ class Trainer:
             done.history.append(found)
             self._save(self.folder / "checkpoint.pt", self._state(optimizer, done), rank)
             self._log(done, rank)
+        if world > 1:
+            torch.distributed.barrier()  # the first process may still be writing what the others read now
         best = torch.load(self.folder / "best.pt", weights_only=True)
         self.module.load_state_dict(best["module"])
         return self.module.eval().to_graph()
@@ -134,9 +145,10 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
         torch.manual_seed(self.settings.seed * 1_000_003 + epoch)
         self._set_modes(epoch)
-        batches = math.ceil(len(self.train) / self.settings.batch_size)
+        order = self._order(generator, world)
+        batches = len(order)
         sums: dict[str, float] = {}
-        for number, index in enumerate(self._order(generator)):
+        for number, index in enumerate(order):
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(epoch + number / batches)
             inputs, labels = self.train.at(index[rank::world])
@@ -145,6 +157,7 @@ class Trainer:
             total, parts = self.loss(self._step(replica, inputs, labels))
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(total)
+            _average(self.loss.parameters(), world)
             if self.settings.clip_norm:
                 nn.utils.clip_grad_norm_(self._parameters(), self.settings.clip_norm)
             optimizer.step()
@@ -155,8 +168,15 @@ class Trainer:
             raise UsageError(f"the loss is {sums['loss']} in epoch {epoch + 1}", hint="try a smaller lr, or clip-norm")
         return {"train": {name: round(value, 6) for name, value in sums.items()}, "lr": self._rate(epoch + 1)}
 
-    def _order(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        yield from torch.split(torch.randperm(len(self.train), generator=generator), self.settings.batch_size)
+    def _order(self, generator: torch.Generator, world: int) -> list[torch.Tensor]:
+        """The batches of an epoch, without a last one so small that a process had nothing to take statistics of."""
+        size, count = self.settings.batch_size, len(self.train)
+        if self.train.weights is None:
+            order = torch.randperm(count, generator=generator)
+        else:
+            order = torch.multinomial(self.train.weights, count, replacement=True, generator=generator)
+        batches = list(torch.split(order, size))
+        return [batch for batch in batches if len(batch) >= min(2 * world, size)] or batches
 
     def _set_modes(self, epoch: int) -> None:
         frozen = self.settings.freeze_norms is not None and epoch >= self.settings.freeze_norms
@@ -257,6 +277,28 @@ def evaluate(module: nn.Module, samples: Samples, batch_size: int) -> float:
             else:
                 right += float((answers.argmax(-1) == labels).sum())
     return right / len(samples) if not error else -error / len(samples)
+
+
+def _broadcast(tensors: Iterable[torch.Tensor], world: int) -> None:
+    """Every process takes the tensors of the first."""
+    if world > 1:
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, 0)
+
+
+def _average(parameters: Iterable[nn.Parameter], world: int) -> None:
+    """The mean gradient of all processes, for parameters that no replica looks after."""
+    if world > 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= world
+
+
+def _of_the_first(number: float, world: int) -> float:
+    held = torch.tensor(number, dtype=torch.float64)
+    _broadcast([held], world)
+    return float(held)
 
 
 def _join() -> tuple[int, int]:
