@@ -117,6 +117,7 @@ def compile(
     pipeline: str = "int8",
     name: str | None = None,
     labels: Sequence[str] | Path | str | None = None,
+    compress: bool = False,
     overwrite: bool = False,
     jobs: int | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -140,6 +141,7 @@ def compile(
         pipeline: the passes that freeze the network.
         name: of the bundle and, spelled as a C identifier, the prefix of its functions.
         labels: names of the classes, or a file with one on each line.
+        compress: store the weights entropy coded, which pays for sparse and shared ones; they are decoded on loading.
         overwrite: replace an existing bundle.
         jobs: processes that generate kernels; as many as CPUs by default.
         cache: a folder that keeps bundles, so that the same compilation is a copy the next time.
@@ -159,6 +161,7 @@ def compile(
         ranges={**read_ranges(ranges), **(act_ranges or {})},
         name=name,
         labels=read_labels(labels),
+        compress=compress,
     )
     jobs = jobs or len(os.sched_getaffinity(0))
     return run_job(job, Cache(Path(cache)) if cache else None, overwrite, jobs, observers, report, progress)

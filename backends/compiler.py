@@ -53,6 +53,7 @@ def compile_graphs(
     made: Mapping[str, Json],
     preprocessing: Json = None,
     labels: tuple[str, ...] | None = None,
+    compress: bool = False,
     overwrite: bool = False,
     jobs: int = 2,
     progress: Progress = lambda label, done, total: None,
@@ -87,6 +88,7 @@ def compile_graphs(
             made=made,
             decisions=decisions(graphs[0]),
             labels=labels,
+            compress_weights=compress,
         )
         progress("link", 0, 1)
         manifest = write_bundle(output, contents, toolchain=toolchain, overwrite=overwrite)

@@ -65,6 +65,7 @@ class Job:
     ranges: Ranges
     name: str | None
     labels: tuple[str, ...] | None
+    compress: bool = False
 
     def key(self, model: str) -> str | None:
         """The digest that names the bundle in a cache, given the model's.
@@ -83,6 +84,7 @@ class Job:
                 "calibration": [calibration, self.limit, None if self.preprocess is None else str(self.preprocess)],
                 "ranges": {name: list(pair) for name, pair in self.ranges.items()},
                 "labels": None if self.labels is None else list(self.labels),
+                "compress": self.compress,
             }
         )
 
@@ -142,6 +144,7 @@ def run_job(
         made=made,
         preprocessing=None if job.preprocess is None else job.preprocess.to_json(),
         labels=job.labels,
+        compress=job.compress,
         overwrite=overwrite,
         jobs=jobs,
         progress=progress,

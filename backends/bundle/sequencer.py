@@ -21,12 +21,14 @@ TEMPLATE_PREFIX = "octavo_bundle"
 class WeightsLink:
     """How the code finds its weights: their 64-byte header and the bytes that follow.
 
-    ``embedded`` takes both from the file weights.bin in the folder where the compiler runs.
+    ``coded_bytes`` follow the header in a compressed file. ``embedded`` takes header and bytes from the file
+    weights.bin in the folder where the compiler runs.
     """
 
     header: bytes
     data_bytes: int
     embedded: bool = False
+    coded_bytes: int | None = None
 
 
 def public_header(prefix: str) -> str:
@@ -40,6 +42,7 @@ def translation_unit(program: Program, weights: WeightsLink, build: str) -> str:
         "#define _GNU_SOURCE",
         f'#include "{program.prefix}.h"',
         f"#define OCTAVO_EMBEDDED_WEIGHTS {int(weights.embedded)}",
+        f"#define OCTAVO_CODED_WEIGHTS {int(weights.coded_bytes is not None)}",
         *(_rename(runtime.read(name), program.prefix) for name in runtime.BEFORE_TABLES),
         _rename(tables(program, weights, build), program.prefix),
         *(_rename(runtime.read(name), program.prefix) for name in runtime.AFTER_TABLES),
@@ -77,9 +80,14 @@ def _rename(text: str, prefix: str) -> str:
 
 def _weights(weights: WeightsLink) -> list[str]:
     assert len(weights.header) == HEADER_BYTES
+    sizes = [
+        f"#define WEIGHTS_BYTES {weights.data_bytes}ull",
+        f"#define WEIGHTS_STORED_BYTES {weights.data_bytes if weights.coded_bytes is None else weights.coded_bytes}ull",
+    ]
     if weights.embedded:
         name = f"{TEMPLATE_PREFIX}_embedded_weights"
         return [
+            *sizes,
             f'extern const uint8_t {name}[] __attribute__((visibility("hidden")));',
             "__asm__(",
             f'  ".section .rodata\\n.balign 64\\n.globl {name}\\n.hidden {name}\\n{name}:\\n"',
@@ -87,10 +95,7 @@ def _weights(weights: WeightsLink) -> list[str]:
             f"#define EMBEDDED_WEIGHTS {name}",
         ]
     octets = ", ".join(str(octet) for octet in weights.header)
-    return [
-        f"#define WEIGHTS_BYTES {weights.data_bytes}ull",
-        f"static const uint8_t WEIGHTS_HEADER_BYTES[] = {{{octets}}};",
-    ]
+    return [*sizes, f"static const uint8_t WEIGHTS_HEADER_BYTES[] = {{{octets}}};"]
 
 
 def _descriptors(kind: str, groups: Sequence[Sequence[TensorSpec]]) -> Iterable[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .huffman import encode
 
 ALIGNMENT = 64
 HEADER_BYTES = 64
@@ -16,6 +19,7 @@ MAGIC = b"octavo\x00W"
 VERSION = 1
 
 _HEADER = struct.Struct("<8sIIQ8x32s")  # magic, version, header bytes, data bytes, SHA-256 of the data
+_CODED = struct.Struct("<II")  # number of arrays and CRC-32 of the data; then for each array its bytes, and those coded
 
 
 class WeightStore:
@@ -56,6 +60,19 @@ class WeightStore:
         """The whole file in pieces: header, arrays, padding."""
         yield self.header()
         yield from self._data()
+
+    def coded(self) -> Iterator[bytes]:
+        """The whole compressed file: header, sizes, and each array as a block of ``huffman`` where that is smaller."""
+        blocks: list[bytes] = []
+        crc = 0
+        for octets in self._arrays:
+            block = encode(octets)
+            blocks.append(block if len(block) < octets.size else octets.tobytes())
+        for chunk in self._data():
+            crc = zlib.crc32(chunk, crc)
+        pairs = zip(self._arrays, blocks, strict=True)
+        sizes = np.array([(octets.size, len(block)) for octets, block in pairs], "<u4")
+        yield from (self.header(), _CODED.pack(len(blocks), crc), sizes.tobytes(), *blocks)
 
     def _data(self) -> Iterator[memoryview | bytes]:
         for octets in self._arrays:

@@ -19,7 +19,7 @@ from .link import Toolchain, check_objects, compile_unit, find_toolchain, link_l
 from .manifest import FILE_NAME, FileRecord, Json, Manifest, describe_levels, digest_file
 from .program import Program
 from .sequencer import WeightsLink, public_header, translation_unit
-from .weights import WeightStore
+from .weights import HEADER_BYTES, WeightStore
 
 WEIGHTS_FILE = "weights.bin"
 LABELS_FILE = "labels.txt"
@@ -31,8 +31,8 @@ class BundleContents:
     """Everything that goes into a bundle.
 
     ``objects`` are relocatable objects with the kernels of every level. ``embed_weights`` puts the weights inside the
-    library instead of ``weights.bin``. ``made`` tells how the bundle came to be, ``decisions`` is shown by reports;
-    both are JSON that this room passes on unread.
+    library instead of ``weights.bin``, ``compress_weights`` stores them entropy coded. ``made`` tells how the bundle
+    came to be, ``decisions`` is shown by reports; both are JSON that this room passes on unread.
     """
 
     name: str
@@ -46,6 +46,7 @@ class BundleContents:
     decisions: Json = None
     labels: tuple[str, ...] | None = None
     embed_weights: bool = False
+    compress_weights: bool = False
 
 
 def write_bundle(
@@ -92,8 +93,12 @@ def _fill(staging: Path, contents: BundleContents, toolchain: Toolchain) -> Mani
     build = _identify(contents)
     with tempfile.TemporaryDirectory(prefix="octavo-link-") as name:
         scratch = Path(name)
-        _write_weights((scratch if contents.embed_weights else staging) / WEIGHTS_FILE, contents.weights)
-        _write_code(staging, scratch, contents, toolchain, build)
+        weights = (scratch if contents.embed_weights else staging) / WEIGHTS_FILE
+        _write_weights(weights, contents)
+        coded_bytes = weights.stat().st_size - HEADER_BYTES if contents.compress_weights else None
+        header, data_bytes = contents.weights.header(), contents.weights.data_bytes
+        link = WeightsLink(header, data_bytes, contents.embed_weights, coded_bytes)
+        _write_code(staging, scratch, contents, link, toolchain, build)
     (staging / EXAMPLE_FILE).write_text(example_program(program), encoding="utf-8")
     if contents.labels is not None:
         (staging / LABELS_FILE).write_text(
@@ -104,15 +109,17 @@ def _fill(staging: Path, contents: BundleContents, toolchain: Toolchain) -> Mani
     return manifest
 
 
-def _write_weights(path: Path, weights: WeightStore) -> None:
+def _write_weights(path: Path, contents: BundleContents) -> None:
+    weights = contents.weights
     with path.open("wb") as file:
-        for chunk in weights.chunks():
+        for chunk in weights.coded() if contents.compress_weights else weights.chunks():
             file.write(chunk)
 
 
-def _write_code(staging: Path, scratch: Path, contents: BundleContents, toolchain: Toolchain, build: str) -> None:
+def _write_code(
+    staging: Path, scratch: Path, contents: BundleContents, link: WeightsLink, toolchain: Toolchain, build: str
+) -> None:
     prefix = contents.program.prefix
-    link = WeightsLink(contents.weights.header(), contents.weights.data_bytes, contents.embed_weights)
     header = public_header(prefix)
     (staging / f"{prefix}.h").write_text(header, encoding="utf-8")
     (scratch / f"{prefix}.h").write_text(header, encoding="utf-8")

@@ -12,7 +12,7 @@ PUBLIC_HEADER = "octavo_bundle.h"
 
 #: Order matters: each file uses what those before it define. The generated tables stand between the two groups.
 BEFORE_TABLES = ("internal.h",)
-AFTER_TABLES = ("errors.c", "cpu.c", "rounding.c", "quota.c", "pool.c", "weights.c", "api.c")
+AFTER_TABLES = ("errors.c", "cpu.c", "rounding.c", "quota.c", "pool.c", "decode.c", "weights.c", "api.c")
 
 
 def read(name: str) -> str:

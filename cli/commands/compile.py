@@ -66,6 +66,9 @@ def command(
         Path | None, typer.Option("--labels", metavar="FILE", help="Names of the classes, one on each line.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The bundle's name; its symbols start with it.")] = None,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Store the weights entropy coded; loading decodes them.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle of the same name.")] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes that generate kernels.")
@@ -105,6 +108,7 @@ def command(
         ranges={**read_ranges(ranges), **read_act_ranges(act_range)},
         name=name,
         labels=read_labels(labels),
+        compress=compress,
     )
     run = _Run(
         job=job,

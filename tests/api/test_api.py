@@ -123,7 +123,8 @@ def test_a_frozen_graph_is_not_frozen_again() -> None:
 
 
 @pytest.mark.slow
-def test_compile_and_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [False, True])
+def test_compile_and_load(tmp_path: Path, compress: bool) -> None:
     module, data = Net().eval(), batches()
     result = octavo.compile(
         module,
@@ -133,6 +134,7 @@ def test_compile_and_load(tmp_path: Path) -> None:
         output=tmp_path / "net",
         labels=["a", "b", "c", "d"],
         preprocess="resize=8,crop=8",
+        compress=compress,
     )
     assert result.manifest.name == "Net"
     assert result.manifest.preprocessing is not None
