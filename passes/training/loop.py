@@ -164,6 +164,7 @@ class Trainer:
             for name, value in {"loss": float(total.detach()), **parts}.items():
                 sums[name] = sums.get(name, 0.0) + value / batches
             self.progress(f"epoch {epoch + 1}", number + 1, batches)
+        sums = _mean(sums, world)
         if not math.isfinite(sums["loss"]):
             raise UsageError(f"the loss is {sums['loss']} in epoch {epoch + 1}", hint="try a smaller lr, or clip-norm")
         return {"train": {name: round(value, 6) for name, value in sums.items()}, "lr": self._rate(epoch + 1)}
@@ -293,6 +294,14 @@ def _average(parameters: Iterable[nn.Parameter], world: int) -> None:
             if parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= world
+
+
+def _mean(sums: Mapping[str, float], world: int) -> dict[str, float]:
+    """The mean over processes; what one of them finds not finite, all do."""
+    held = torch.tensor(list(sums.values()), dtype=torch.float64)
+    if world > 1:
+        torch.distributed.all_reduce(held)
+    return dict(zip(sums, (held / world).tolist(), strict=True))
 
 
 def _of_the_first(number: float, world: int) -> float:
