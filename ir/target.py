@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .graph import Node
+from .op import Op
+from .types import TensorType
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Target:
 
 
 class CostModel(Protocol):
-    """Latency of a node in nanoseconds on a target: measured or modelled, injected into passes."""
+    """Latency in nanoseconds of an op on operands and results of these types: measured or modelled, given to passes."""
 
-    def __call__(self, node: Node, level: IsaLevel) -> float: ...
+    def __call__(
+        self, op: Op, inputs: Sequence[TensorType], outputs: Sequence[TensorType], level: IsaLevel
+    ) -> float: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,17 +13,26 @@ import numpy as np
 from ..ir.errors import PassError, UsageError
 from ..ir.graph import Graph, Node
 from ..ir.op import Quantization, Stage
-from ..ir.ops.constant import Constant
 from ..ir.ops.matmul import Linear
-from ..ir.types import TensorType
+from ..ir.target import IsaLevel
 from .base import Exactness, Pass, PassContext
+from .pruning.amounts import (
+    Amount,
+    ChannelAmount,
+    Counts,
+    Measure,
+    NodeAmount,
+    Ranking,
+    chosen,
+    count_macs,
+    count_parameters,
+)
+from .pruning.choices import below, greedy, one_bar, same_share
 from .pruning.groups import ChannelGroup, Channels, find_channels
-from .pruning.importance import score_units
+from .pruning.importance import Evidence, Importance, gather_evidence, score_units
+from .pruning.latency import modelled_latency
 from .pruning.removal import remove_units
 from .registry import register_pass
-
-STEPS = 24
-"""How often the search for the right amount halves its interval."""
 
 
 @register_pass
@@ -30,16 +40,27 @@ STEPS = 24
 class PruneChannels(Pass):
     """Remove the least important channels until a share of the work, the parameters or the channels is gone.
 
-    ``ratio`` is that share, ``of`` what it is a share of. ``scope``: ``local`` takes the same share of every group of
-    channels that belong together, ``global`` compares channels of all groups. ``importance``: ``l1``, ``l2``,
-    ``geometric-median``, ``batch-norm`` or ``random`` (with ``seed``). Groups keep a multiple of ``multiple`` channels,
-    and at least the share ``least``. ``keep`` lists shell patterns over names of layers whose channels stay.
+    Either ``ratio``, the share of the amount that goes, or ``threshold``: every channel with a lower score goes, where
+    1 is the average of its group. ``of`` is the amount: ``macs``, ``parameters``, ``channels`` or ``latency``. Latency
+    is what the context's cost model says of the target's best level, or else a roofline in which output channels come
+    in tiles of the target's size, or of ``multiple`` when there is no target: modelled, not measured.
+
+    ``scope``: ``local`` takes the same share of every group of channels that belong together; ``global`` compares the
+    channels of all groups; ``greedy`` takes those that lose the least importance for the amount they save. With
+    ``steps`` the share goes in so many rounds, and what is left is judged anew in each.
+
+    ``importance``: ``l1``, ``l2``, ``geometric-median``, ``batch-norm`` or ``random`` (with ``seed``) ask the weights;
+    ``taylor`` (gradients) and ``activation`` (mean magnitudes) ask the calibration data, too. Groups keep a multiple of
+    ``multiple`` channels, and at least the share ``least``. ``keep`` lists shell patterns over names of layers whose
+    channels stay.
     """
 
-    ratio: float
-    of: Literal["macs", "parameters", "channels"] = "macs"
-    scope: Literal["local", "global"] = "local"
-    importance: Literal["l1", "l2", "geometric-median", "batch-norm", "random"] = "l2"
+    ratio: float | None = None
+    threshold: float | None = None
+    of: Literal["macs", "parameters", "channels", "latency"] = "macs"
+    scope: Literal["local", "global", "greedy"] = "local"
+    importance: Importance = "l2"
+    steps: int = 1
     multiple: int = 1
     least: float = 0.1
     keep: tuple[str, ...] = ()
@@ -49,17 +70,26 @@ class PruneChannels(Pass):
     exactness: ClassVar[Exactness] = Exactness.LOSSY
 
     def __post_init__(self) -> None:
+        if (self.ratio is None) == (self.threshold is None):
+            raise UsageError("prune-channels needs a ratio or a threshold, and not both", hint="ratio=0.3")
         for option in ("ratio", "least"):
-            if not 0 <= getattr(self, option) < 1:
+            if not 0 <= (getattr(self, option) or 0) < 1:
                 raise UsageError(f"prune-channels: {option}={getattr(self, option)}", expected="a share in [0, 1)")
-        if self.multiple < 1:
-            raise UsageError(f"prune-channels: multiple={self.multiple}", expected="at least 1")
+        for option in ("multiple", "steps"):
+            if getattr(self, option) < 1:
+                raise UsageError(f"prune-channels: {option}={getattr(self, option)}", expected="at least 1")
+        if self.threshold is not None and self.threshold <= 0:
+            raise UsageError(f"prune-channels: threshold={self.threshold}", expected="above 0; 1 is the average")
+        if self.threshold is not None and (self.steps > 1 or self.scope == "greedy"):
+            option = "steps" if self.steps > 1 else "scope=greedy"
+            raise UsageError(f"prune-channels: {option} has no meaning with a threshold", hint="give a ratio")
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
-        """Groups that cannot be shrunk are reported with the reason.
+        """Groups that cannot be shrunk are reported with the reason, and so is a share that cannot be reached.
 
         Raises:
-            PassError: the graph is frozen, or holds nothing that could be removed.
+            PassError: the graph is frozen, holds nothing that could be removed, or there is no calibration data to
+                judge importance by.
         """
         frozen = next((node for node in graph.nodes if node.op.stage is Stage.INTEGER), None)
         if frozen is not None:
@@ -68,88 +98,60 @@ class PruneChannels(Pass):
         channels = find_channels(graph)
         for line in _describe_fixed(graph, channels):
             context.report(line)
-        groups = [group for group in channels.groups if not self._is_kept(group)]
-        if not groups:
+        if all(map(self._is_kept, channels.groups)):
             raise PassError("no channel can be removed", hint="the report above says why")
-        order = self._order(channels, groups)
-        before = _amount(graph, self.of)
-        amount = self._search(graph, channels, order, before)
-        units = self._chosen(order, amount)
-        if not len(units):
-            return False
-        remove_units(graph, channels, units)
-        total = sum(len(group.units) for group in channels.groups)
-        after = _amount(graph, self.of)
-        context.report(f"{len(units)} of {total} channels removed; {self.of} {before:,} -> {after:,}")
-        return True
+        return self._prune(graph, channels, context)
+
+    def _prune(self, graph: Graph, channels: Channels, context: PassContext) -> bool:
+        sizes = {group.axes: len(group.units) for group in channels.groups}
+        random = np.random.default_rng(self.seed)
+        before = left = self._amount(graph, channels, (), context).left(())
+        removed = 0
+        for step in range(1, self.steps + 1):
+            evidence = gather_evidence(graph, channels, self.importance, context.calibration, random)
+            rankings = [self._ranking(channels, group, sizes[group.axes], evidence) for group in channels.groups]
+            rankings = [ranking for ranking in rankings if not self._is_kept(ranking.group)]
+            amount = self._amount(graph, channels, rankings, context)
+            counts = self._counts(rankings, amount, before * (1 - (self.ratio or 0) * step / self.steps))
+            units, left = chosen(rankings, counts), amount.left(counts)
+            remove_units(graph, channels, units)
+            channels = channels.without(units)
+            removed += len(units)
+        if self.ratio is not None and left > before * (1 - self.ratio):
+            share = 1 - left / before
+            context.report(f"no more than {share:.1%} of the {self.of} can go: the other channels must stay")
+        total = sum(sizes.values())
+        context.report(f"{removed} of {total} channels removed; {self.of} {before:,.0f} -> {left:,.0f}")
+        return removed > 0
+
+    def _ranking(self, channels: Channels, group: ChannelGroup, size: int, evidence: Evidence) -> Ranking:
+        """The units of a group that had ``size`` of them in the beginning."""
+        scores = score_units(channels, group, self.importance, evidence)
+        order = np.argsort(scores, kind="stable")
+        return Ranking(group, group.units[order], scores[order], int(np.ceil(self.least * size)), self.multiple)
+
+    def _counts(self, rankings: Sequence[Ranking], amount: Amount, goal: float) -> Counts:
+        if self.threshold is not None:
+            return below(rankings, self.threshold)
+        if self.scope == "greedy":
+            return greedy(rankings, amount, goal)
+        return (same_share if self.scope == "local" else one_bar)(rankings, amount.left, goal)
+
+    def _amount(self, graph: Graph, channels: Channels, rankings: Sequence[Ranking], context: PassContext) -> Amount:
+        if self.of == "channels":
+            return ChannelAmount(sum(len(group.units) for group in channels.groups))
+        return NodeAmount(graph, channels, rankings, self._measure(context))
+
+    def _measure(self, context: PassContext) -> Measure:
+        if self.of != "latency":
+            return count_macs if self.of == "macs" else count_parameters
+        levels = context.target.levels if context.target else ()
+        level = levels[-1] if levels else IsaLevel("any", (), vector_bytes=32, channel_multiple=self.multiple)
+        return partial(context.cost or modelled_latency, level=level)
 
     def _is_kept(self, group: ChannelGroup) -> bool:
         origins = {node.origin for value, _ in group.axes for node in [value.producer] if node}
         return any(fnmatch.fnmatchcase(origin, pattern) for origin in origins for pattern in self.keep)
-
-    def _order(self, channels: Channels, groups: Sequence[ChannelGroup]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The units of each group, least important first, and their scores."""
-        random = np.random.default_rng(self.seed)
-        found = []
-        for group in groups:
-            scores = score_units(channels, group, self.importance, random)
-            ranking = np.argsort(scores, kind="stable")
-            found.append((group.units[ranking], scores[ranking]))
-        return found
-
-    def _chosen(self, order: Sequence[tuple[np.ndarray, np.ndarray]], amount: float) -> np.ndarray:
-        """The units that go at ``amount``: a share of every group, or all scores up to that quantile."""
-        if self.scope == "global":
-            bar = np.quantile(np.concatenate([scores for _, scores in order]), amount)
-            counts = [int(np.count_nonzero(scores < bar)) for _, scores in order]
-        else:
-            counts = [int(amount * len(units)) for units, _ in order]
-        chosen = [units[: self._allowed(count, len(units))] for count, (units, _) in zip(counts, order, strict=True)]
-        return np.concatenate(chosen)
-
-    def _allowed(self, count: int, size: int) -> int:
-        """At most ``count`` such that what remains is a multiple, and not less than the least."""
-        left = max(size - count, int(np.ceil(self.least * size)), 1)
-        left = min(-(-left // self.multiple) * self.multiple, size)
-        return size - left
-
-    def _search(
-        self, graph: Graph, channels: Channels, order: Sequence[tuple[np.ndarray, np.ndarray]], before: int
-    ) -> float:
-        """The smallest amount that removes at least the wanted share, or else the largest there is."""
-        low, high = 0.0, 1.0
-        known: dict[int, int] = {}
-        for _ in range(STEPS):
-            middle = (low + high) / 2
-            units = self._chosen(order, middle)
-            if len(units) not in known:
-                known[len(units)] = self._left(graph, channels, units)
-            if known[len(units)] <= (1 - self.ratio) * before:
-                high = middle
-            else:
-                low = middle
-        return high
-
-    def _left(self, graph: Graph, channels: Channels, units: np.ndarray) -> int:
-        if self.of == "channels":
-            return _amount(graph, self.of) - len(units)
-        trial = graph.clone()
-        remove_units(trial, find_channels(trial), units)
-        return _amount(trial, self.of)
-
-
-def _amount(graph: Graph, of: str) -> int:
-    if of == "parameters":
-        return sum(node.output.type.size for node in graph.nodes if isinstance(node.op, Constant))
-    if of == "channels":
-        return sum(len(group.units) for group in find_channels(graph).groups)
-    single = graph.clone(inputs={value.name: _of_one(value.type) for value in graph.inputs})
-    return sum(n.op.cost([v.type for v in n.inputs], [v.type for v in n.outputs]).macs for n in single.nodes)
-
-
-def _of_one(type: TensorType) -> TensorType:
-    """The type with 1 for every unknown dimension, such as the batch's."""
-    return type.with_shape(tuple(size if isinstance(size, int) else 1 for size in type.shape))
 
 
 def _describe_fixed(graph: Graph, channels: Channels) -> list[str]:

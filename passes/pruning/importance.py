@@ -1,18 +1,30 @@
-"""How much each channel matters, judged by the weights it touches."""
+"""How much each channel matters, judged by the weights it touches, by gradients, or by its activations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+import torch
 
-from ...ir.graph import Value
+from ...ir.errors import CalibrationError, PassError
+from ...ir.graph import Graph, Value
+from ...ir.interpreter import run_graph, to_numpy
+from ...ir.op import Quantization
 from ...ir.ops.constant import Constant
 from ...ir.ops.norm import BatchNorm
-from .groups import ChannelGroup, Channels
+from ...ir.types import DType
+from ..training.gradients import saliencies
+from .groups import Axis, ChannelGroup, Channels
+
+Importance = Literal["l1", "l2", "geometric-median", "batch-norm", "random", "taylor", "activation"]
 
 Criterion = Callable[[np.ndarray], np.ndarray]
 """From a matrix (channels, weights of each) to a score for each channel."""
+
+Batches = Iterable[Mapping[str, np.ndarray]]
 
 
 def _l1(rows: np.ndarray) -> np.ndarray:
@@ -35,49 +47,133 @@ def _geometric_median(rows: np.ndarray) -> np.ndarray:
 CRITERIA: dict[str, Criterion] = {"l1": _l1, "l2": _l2, "geometric-median": _geometric_median}
 """Criteria that look at the weights of a channel."""
 
-METHODS = (*CRITERIA, "batch-norm", "random")
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What importance is judged by, beside the weights.
+
+    ``saliencies`` are those of :func:`~octavo.passes.training.gradients.saliencies`; ``magnitudes`` hold the mean
+    magnitude (float64) of every index of an axis of an activation.
+    """
+
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    saliencies: Mapping[Value, np.ndarray] = field(default_factory=dict)
+    magnitudes: Mapping[Axis, np.ndarray] = field(default_factory=dict)
 
 
-def score_units(channels: Channels, group: ChannelGroup, method: str, random: np.random.Generator) -> np.ndarray:
+def gather_evidence(
+    graph: Graph, channels: Channels, method: Importance, batches: Batches | None, random: np.random.Generator
+) -> Evidence:
+    """What ``method`` needs to know of the graph as it is now.
+
+    Raises:
+        PassError: it needs calibration data, and there is none.
+        CalibrationError: the data is empty, does not fit, or leads to values that are not finite.
+    """
+    if method not in ("taylor", "activation"):
+        return Evidence(random)
+    if batches is None:
+        hint = "give calibration inputs, or an importance that looks at weights alone: l1, l2, ..."
+        raise PassError(f"importance {method} needs calibration data, and there is none", hint=hint)
+    if method == "taylor":
+        return Evidence(random, saliencies=saliencies(graph, batches))
+    return Evidence(random, magnitudes=_magnitudes(graph, channels, batches))
+
+
+def score_units(channels: Channels, group: ChannelGroup, method: Importance, evidence: Evidence) -> np.ndarray:
     """The importance (float64) of every unit of a group, 1 on average, so that groups can be compared.
 
-    What a unit touches in each constant is scored by itself, divided by the mean over the constant's channels, and
-    averaged over constants: the channel's own weights count, and so do those of the layers that read it. ``batch-norm``
-    takes the magnitudes of batch normalization's scales (Liu et al., "Learning Efficient Convolutional Networks
-    through Network Slimming", ICCV 2017), or l1 where there are none; ``random`` is what others should beat.
+    ``l1``, ``l2``, ``geometric-median``: what a unit touches in each constant is scored by itself, divided by the mean
+    over the constant's channels, and averaged over constants; so the channel's own weights count, and those of the
+    layers that read it. ``batch-norm`` takes the magnitudes of batch normalization's scales (Liu et al., "Learning
+    Efficient Convolutional Networks through Network Slimming", ICCV 2017), or l1 where there are none. ``taylor`` is
+    the sum of ``|w * dL/dw|`` over all weights of a unit (Molchanov et al., "Importance Estimation for Neural Network
+    Pruning", CVPR 2019), ``activation`` the mean magnitude of what the reading layers get of a unit. ``random`` is
+    what others should beat.
     """
     if method == "random":
-        return random.random(len(group.units)) * 2
+        return evidence.random.random(len(group.units)) * 2
+    if method == "taylor":
+        lost = evidence.saliencies
+        places = (((value, axis), _rows(lost[value], axis)) for value, axis in group.parameters if value in lost)
+        return _normal(sum(_scores(channels, group, _l1, places), np.zeros(len(group.units))))
+    if method == "activation":
+        means = [(axis, evidence.magnitudes[axis][:, None]) for axis in _read_axes(group)]
+        return _average(channels, group, _l1, means)
     if method == "batch-norm":
-        scales = [place for place in group.parameters if _is_scale(place[0])]
+        scales = [axis for axis in group.parameters if _is_scale(axis[0])]
         if scales:
-            return _average(channels, group, _l1, scales)
+            return _average(channels, group, _l1, map(_weights, scales))
         method = "l1"
-    weights = [place for place in group.parameters if place[0].type.rank > 1]
-    return _average(channels, group, CRITERIA[method], weights)
+    weights = [axis for axis in group.parameters if axis[0].type.rank > 1]
+    return _average(channels, group, CRITERIA[method], map(_weights, weights))
 
 
 def _is_scale(value: Value) -> bool:
     return any(isinstance(node.op, BatchNorm) and position == 1 for node, position in value.uses)
 
 
+def _weights(axis: Axis) -> tuple[Axis, np.ndarray]:
+    value, number = axis
+    assert isinstance(value.op, Constant)
+    return axis, _rows(value.op.data.numpy().astype(np.float64), number)
+
+
+def _rows(array: np.ndarray, axis: int) -> np.ndarray:
+    rows = np.moveaxis(array, axis, 0)
+    return rows.reshape(len(rows), -1)
+
+
 def _average(
-    channels: Channels, group: ChannelGroup, criterion: Criterion, places: list[tuple[Value, int]]
+    channels: Channels, group: ChannelGroup, criterion: Criterion, places: Iterable[tuple[Axis, np.ndarray]]
 ) -> np.ndarray:
-    scores = np.zeros(len(group.units))
-    for found in _scores(channels, group, criterion, places):
-        scores += found / max(found.mean(), 1e-30)
-    return scores / max(len(places), 1) if places else np.ones(len(group.units))
+    return _normal(sum(map(_normal, _scores(channels, group, criterion, places)), np.zeros(len(group.units))))
+
+
+def _normal(scores: np.ndarray) -> np.ndarray:
+    """Scores that are 1 on average; all alike where nothing tells units apart."""
+    mean = float(scores.mean())
+    return scores / mean if mean > 0 else np.ones(len(scores))
 
 
 def _scores(
-    channels: Channels, group: ChannelGroup, criterion: Criterion, places: list[tuple[Value, int]]
+    channels: Channels, group: ChannelGroup, criterion: Criterion, places: Iterable[tuple[Axis, np.ndarray]]
 ) -> Iterator[np.ndarray]:
-    """The criterion of each constant, summed over the indices of a unit."""
-    for value, axis in places:
-        assert isinstance(value.op, Constant)
-        rows = np.moveaxis(value.op.data.numpy().astype(np.float64), axis, 0)
-        units = channels.unit_of[value, axis]
+    """The criterion of each axis, whose rows are given, summed over the indices of a unit."""
+    for axis, rows in places:
+        units = channels.unit_of[axis]
         mine = np.isin(units, group.units)
-        scores = criterion(rows.reshape(len(rows), -1)[mine])
+        scores = criterion(rows[mine])
         yield np.bincount(np.searchsorted(group.units, units[mine]), scores, len(group.units))
+
+
+def _read_axes(group: ChannelGroup) -> Sequence[Axis]:
+    """The activations of a group that layers with weights read; all of them where none does."""
+    floats = [axis for axis in group.axes if not isinstance(axis[0].op, Constant) and axis[0].type.dtype is DType.F32]
+    return [axis for axis in floats if _is_read(axis[0])] or floats
+
+
+def _is_read(value: Value) -> bool:
+    return any(node.op.rule is Quantization.WEIGHTED and position == 0 for node, position in value.uses)
+
+
+def _magnitudes(graph: Graph, channels: Channels, batches: Batches) -> dict[Axis, np.ndarray]:
+    """The mean magnitude of every index of the axes of activations, over all batches."""
+    wanted: dict[Value, list[int]] = {}
+    for value, axis in {axis for group in channels.groups for axis in _read_axes(group)}:
+        wanted.setdefault(value, []).append(axis)
+    sums = {(value, axis): np.zeros(len(channels.unit_of[value, axis])) for value in wanted for axis in wanted[value]}
+    number = 0
+
+    def look(value: Value, tensor: torch.Tensor) -> None:
+        for axis in wanted.get(value, ()):
+            sums[value, axis] += np.abs(_rows(to_numpy(tensor).astype(np.float64), axis)).mean(1)
+
+    for number, feeds in enumerate(batches, 1):  # noqa: B007 - how many there were
+        run_graph(graph, feeds, look)
+    if not number:
+        raise CalibrationError("the calibration data is empty", expected="at least one batch")
+    for (value, _), total in sums.items():
+        if not np.isfinite(total).all():
+            raise CalibrationError(f"%{value.name} is not finite", hint="check the data and the weights")
+    return {axis: total / number for axis, total in sums.items()}
