@@ -1,0 +1,102 @@
+"""What a run leaves behind: one JSON file, and the network beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import octavo
+from benchmarks.machine import describe
+from octavo.ir import Graph
+from octavo.ir.text import load_graph, save_graph
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CODE = ("data.py", "networks.py", "runner.py")
+"""What of this package decides the bits of a training; the settings are in every record themselves."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Folders: ``results`` (JSON) and ``checkpoints`` (graphs) are kept, ``work`` is what a run can go on from."""
+
+    results: Path = HERE / "results"
+    checkpoints: Path = HERE / "checkpoints"
+    work: Path = ROOT / ".cache" / "compression"
+
+    @classmethod
+    def within(cls, folder: Path) -> Store:
+        """A store of its own, for trials."""
+        return cls(folder / "results", folder / "checkpoints", folder / "work")
+
+    def read(self, stage: str, seed: int) -> Record | None:
+        """The record of a run; None before it has ended."""
+        path = self._record(stage, seed)
+        if not path.is_file():
+            return None
+        found: Record = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def write(self, record: Record) -> None:
+        """All or nothing."""
+        path = self._record(record["stage"], record["seed"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def seeds(self, stage: str) -> list[int]:
+        """Those whose runs have ended."""
+        found = (path.stem.rpartition(".") for path in self.results.glob(f"{stage}.*.json"))
+        return sorted(int(seed) for name, _, seed in found if name == stage)
+
+    def graph(self, stage: str, seed: int) -> Graph:
+        """The network that a run made."""
+        return load_graph(self._checkpoint(stage, seed))
+
+    def save(self, stage: str, seed: int, graph: Graph) -> str:
+        """Keep a network; returns the SHA-256 of its files."""
+        path = self._checkpoint(stage, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_graph(graph, path)
+        return self.digest(stage, seed)
+
+    def digest(self, stage: str, seed: int) -> str:
+        """SHA-256 of a network's files."""
+        path = self._checkpoint(stage, seed)
+        return _digest(part for part in (path, path.with_suffix(".safetensors")) if part.exists())
+
+    def _record(self, stage: str, seed: int) -> Path:
+        return self.results / f"{stage}.{seed}.json"
+
+    def _checkpoint(self, stage: str, seed: int) -> Path:
+        return self.checkpoints / f"{stage}-seed{seed}.octavo"
+
+
+def code_digest() -> str:
+    """SHA-256 of the sources that train."""
+    package = Path(octavo.__file__).parent / "passes" / "training"
+    return _digest([*sorted(package.glob("*.py")), *(HERE / name for name in CODE)])
+
+
+def surroundings() -> dict[str, Any]:
+    """The versions and the machine that took part."""
+    found = describe()
+    found["packages"] |= {name: metadata.version(name) for name in ("numpy", "safetensors")}
+    found["packages"] |= {"octavo": octavo.__version__, "python": platform.python_version()}
+    return found
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
