@@ -75,7 +75,8 @@ class _Line:
                 return np.linspace(self.values[0], self.values[-1], count)
             case "density":
                 wanted = (np.arange(count) + 0.5) / count * self.sizes[-1]
-                return self.values[np.searchsorted(self.sizes[1:], wanted)]
+                middle: np.ndarray = self.values[np.searchsorted(self.sizes[1:], wanted)]
+                return middle
             case "random":
                 return np.sort(random.choice(self.values, count, replace=False))
 

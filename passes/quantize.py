@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..ir.constants import Tensor
-from ..ir.errors import CalibrationError
+from ..ir.errors import CalibrationError, UsageError
 from ..ir.graph import Graph, Node, Precision, Value
 from ..ir.op import Quantization
 from ..ir.ops.constant import Constant
@@ -19,6 +20,7 @@ from ..ir.ops.shape import Concat
 from .base import Exactness, Pass, PassContext
 from .calibration.masks import MASK_MAGNITUDE, MASK_ROOM
 from .calibration.rounding import balanced
+from .calibration.steps import least_squares_scale
 from .decide import activation_operands
 from .registry import register_pass
 
@@ -36,13 +38,26 @@ class Quantize(Pass):
 
     ``rounding`` moves weights onto their grid: each to the ``nearest`` step, or ``balanced``, so that the errors of an
     output channel cancel (see :mod:`.calibration.rounding`).
+
+    Weights of convolutions and linear layers have ``weight_bits`` bits: the integers from ``-(2**(bits - 1) - 1)`` to
+    ``2**(bits - 1) - 1``, stored in bytes. ``keep_int8`` lists shell patterns over names of layers that keep 8.
+    ``weight_range`` chooses the scale: for the grid to hold all weights (``max``), or for the least squared error
+    (``mse``), which few bits need. Two bits are ternary weights, with ``mse`` those that Li and Liu ("Ternary Weight
+    Networks", 2016) approximate by a rule for the threshold.
     """
 
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
     rounding: Literal["balanced", "nearest"] = "balanced"
+    weight_bits: int = 8
+    weight_range: Literal["max", "mse"] = "max"
+    keep_int8: tuple[str, ...] = ()
 
     name: ClassVar[str] = "quantize"
     exactness: ClassVar[Exactness] = Exactness.LOSSY
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.weight_bits <= 8:
+            raise UsageError(f"quantize: weight-bits={self.weight_bits}", expected="2 to 8")
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
         """Every observer must hold bounds: run ``calibrate`` before, or give ranges."""
@@ -66,13 +81,22 @@ class Quantize(Pass):
         # A group of a transposed convolution has outputs of its own: its weight is (C, O / groups, ...).
         mixed = isinstance(node.op, ConvTranspose) and node.op.groups > 1
         axis_or_none = None if self.weights == "per-tensor" or mixed else axis
-        scale = np.maximum(weight_scale(array, axis_or_none), _accumulator_floor(array, axis_or_none))
+        largest = self._largest(node)
+        find = weight_scale if self.weight_range == "max" else least_squares_scale
+        scale = np.maximum(find(array, axis_or_none, largest), _accumulator_floor(array, axis_or_none))
         if bias is not None:
             scale = np.maximum(scale, _bias_floor(bias, input_grid.scale, axis_or_none))
         if self.rounding == "balanced" and not mixed:
-            rounded = round_weight(array, scale, axis)
+            # By its largest weight, a channel ends on the last step but for float rounding.
+            rounded = round_weight(array, scale, axis, largest if self.weight_range == "mse" else np.inf)
             weight = grids.graph.constant(Tensor.of(rounded), before=node, origin=node.origin, name=weight.name)
-        node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), -127, axis_or_none))
+        op = FakeQuantize(-largest, largest, axis_or_none)
+        node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), op))
+
+    def _largest(self, node: Node) -> int:
+        """The largest integer on the grid of a layer's weight."""
+        kept = any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep_int8)
+        return 127 if kept else 2 ** (self.weight_bits - 1) - 1
 
 
 @dataclass(frozen=True)
@@ -110,15 +134,18 @@ def activation_grid(bounds: tuple[float, float], symmetric: bool) -> Grid:
     return Grid(scale, int(np.clip(np.rint(-128.0 - low / scale), -128, 127)))
 
 
-def weight_scale(weight: np.ndarray, axis: int | None) -> np.ndarray:
-    """Symmetric scales (float64) that map the largest magnitude to 127: shape () or (channels,)."""
+def weight_scale(weight: np.ndarray, axis: int | None, largest: int = 127) -> np.ndarray:
+    """Symmetric scales (float64) that map the largest magnitude to ``largest``: shape () or (channels,)."""
     axes = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight.astype(np.float64)).max(axis=axes)
-    return np.where(largest > 0, largest / 127.0, 1.0)
+    magnitude = np.abs(weight.astype(np.float64)).max(axis=axes)
+    return np.where(magnitude > 0, magnitude / largest, 1.0)
 
 
-def round_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
-    """The weight (float32) moved onto its grid with balanced errors; ``axis`` counts the output channels."""
+def round_weight(weight: np.ndarray, scale: np.ndarray, axis: int, limit: float = np.inf) -> np.ndarray:
+    """The weight (float32) moved onto its grid with balanced errors; ``axis`` counts the output channels.
+
+    What lies more than ``limit`` steps from zero goes to that step, and takes no part in the balance.
+    """
     steps = np.asarray(scale, np.float32)
     by_output = np.moveaxis(weight, axis, 0).copy()
     rows = np.broadcast_to(steps.reshape(-1, 1, 1), (by_output.shape[0], 1, 1))
@@ -126,7 +153,8 @@ def round_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray
     block = max(1, _BLOCK // max(1, kernels[0].size))
     for start in range(0, len(kernels), block):
         part = slice(start, start + block)
-        kernels[part] = balanced(kernels[part].astype(np.float64) / rows[part]) * rows[part]
+        inside = np.clip(kernels[part].astype(np.float64) / rows[part], -limit, limit)
+        kernels[part] = balanced(inside) * rows[part]
     return np.ascontiguousarray(np.moveaxis(kernels.reshape(by_output.shape), 0, axis))
 
 
@@ -199,21 +227,18 @@ class Grids:
                 grid = activation_grid((float(finite.min()), float(finite.max())), symmetric)
                 node.set_input(position, self._on(grid, value, node))
 
-    def insert(
-        self, anchor: Node, value: Value, scale: np.ndarray, zero: np.ndarray, low: int, axis: int | None
-    ) -> Value:
-        """``value`` fake-quantized, just before ``anchor``."""
+    def insert(self, anchor: Node, value: Value, scale: np.ndarray, zero: np.ndarray, op: FakeQuantize) -> Value:
+        """``value`` fake-quantized by ``op``, just before ``anchor``."""
         self.inserted += 1
         parameters = [
             self.graph.constant(Tensor.of(np.asarray(p, np.float32)), before=anchor, origin=anchor.origin, name=name)
             for p, name in ((scale, f"{value.name}.scale"), (zero, f"{value.name}.zero_point"))
         ]
-        op = FakeQuantize(low=low, axis=axis)
         names = [f"{value.name}.fq"]
         return self.graph.insert(op, [value, *parameters], before=anchor, origin=anchor.origin, names=names).output
 
     def _on(self, grid: Grid, value: Value, anchor: Node) -> Value:
-        return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), -128, None)
+        return self.insert(anchor, value, np.asarray(grid.scale), np.asarray(grid.zero_point), FakeQuantize())
 
 
 def _without_masks(data: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import octavo
 import pytest
@@ -40,6 +42,11 @@ LAYERS = ("stem", "up", "block", "head")
 
 
 def traced(*, sparse: bool = False) -> Graph:
+    return exported(sparse).clone()
+
+
+@functools.cache
+def exported(sparse: bool) -> Graph:
     torch.manual_seed(0)
     module = Net().eval()
     nn.init.uniform_(module.norm.weight, 0.5, 2.0)

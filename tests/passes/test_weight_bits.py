@@ -1,0 +1,201 @@
+"""Weights of few bits: a smaller grid in the same bytes, scales by least squares, and training that makes up for it."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import octavo
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from octavo.ir import Graph, print_graph
+from octavo.ir.errors import UsageError
+from octavo.ir.interpreter import run_graph
+from octavo.ir.op import Quantization
+from octavo.ir.ops.constant import Constant
+from octavo.ir.verifier import verify
+from octavo.passes import PassContext, Pipeline
+from octavo.passes.calibration.steps import least_squares_scale
+from octavo.passes.quantize import weight_scale
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 8, 2, 2)
+        self.block, self.mixed = nn.Conv2d(8, 8, 3, groups=2), nn.ConvTranspose2d(8, 8, 2, groups=2)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.block(F.relu(self.up(F.relu(self.stem(x))))))
+        y: Tensor = self.head(F.relu(self.mixed(x)).mean((2, 3)))
+        return y
+
+
+LAYERS = {"stem", "up", "block", "mixed", "head"}
+
+
+@functools.cache
+def exported() -> Graph:
+    torch.manual_seed(0)
+    batch = torch.export.Dim("n", min=2)
+    return octavo.trace(torch.export.export(Net().eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},)))
+
+
+def traced() -> Graph:
+    return exported().clone()
+
+
+def images() -> Tensor:
+    return torch.from_numpy(np.random.default_rng(1).normal(size=(32, 3, 8, 8)).astype(np.float32))
+
+
+def run(graph: Graph, text: str) -> None:
+    Pipeline.parse(text).run(graph, PassContext(calibration=[{"x": images().numpy()}]))
+    verify(graph)
+
+
+def quantized(graph: Graph, options: str) -> Graph:
+    run(graph, f"prepare,observe{{method=minmax}},calibrate,quantize{{{options}}}")
+    return graph
+
+
+def weights(graph: Graph) -> dict[str, np.ndarray]:
+    """The integers of each layer, of a frozen graph."""
+    found = {}
+    for node in graph.nodes:
+        if node.op.rule is Quantization.WEIGHTED:
+            op = node.inputs[1].op
+            assert isinstance(op, Constant)
+            assert op.data.numpy().dtype == np.int8
+            found[node.origin] = op.data.numpy()
+    return found
+
+
+def errors(weight: np.ndarray, scale: np.ndarray, largest: int) -> np.ndarray:
+    rounded = np.clip(np.rint(weight / scale[:, None]), -largest, largest) * scale[:, None]
+    summed: np.ndarray = np.square(weight - rounded).sum(1)
+    return summed
+
+
+# The grid -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounding", ["balanced", "nearest"])
+@pytest.mark.parametrize("choice", ["max", "mse"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 7, 8])
+def test_weights_lie_on_the_grid_and_use_it(bits: int, choice: str, rounding: str) -> None:
+    graph = quantized(traced(), f"weight-bits={bits},weight-range={choice},rounding={rounding}")
+    before = run_graph(graph, {"x": images().numpy()})["output"]
+    run(graph, "lower-integer,finish")
+    largest = 2 ** (bits - 1) - 1
+    found = weights(graph)
+    assert set(found) == LAYERS
+    for name, weight in found.items():
+        assert weight.min() >= -largest, name
+        assert weight.max() <= largest, name
+        assert np.abs(weight).max() == largest or choice == "mse"
+    after = run_graph(graph, {"x": images().numpy()})["output"]
+    assert np.square(after - before).sum() < 1e-2 * np.square(before).sum()
+
+
+def test_eight_bits_by_the_largest_weight_are_the_default() -> None:
+    texts = [print_graph(quantized(traced(), options)) for options in ("", "weight-bits=8,weight-range=max")]
+    assert texts[0] == texts[1]
+
+
+def test_layers_that_are_kept_have_eight_bits() -> None:
+    graph = quantized(traced(), "weight-bits=3,keep-int8=[stem;he*]")
+    run(graph, "lower-integer,finish")
+    wide = {name for name, weight in weights(graph).items() if np.abs(weight).max() > 3}
+    assert wide == {"stem", "head"}
+
+
+def test_more_bits_cost_less() -> None:
+    x = images().numpy()
+    expected = run_graph(traced(), {"x": x})["output"]
+    costs = []
+    for bits in (2, 3, 4, 6, 8):
+        got = run_graph(quantized(traced(), f"weight-bits={bits},weight-range=mse"), {"x": x})["output"]
+        costs.append(float(np.square(got - expected).mean()))
+    assert costs == sorted(costs, reverse=True)
+
+
+@pytest.mark.parametrize("bits", [1, 9])
+def test_other_numbers_of_bits_are_refused(bits: int) -> None:
+    with pytest.raises(UsageError, match=f"weight-bits={bits}"):
+        Pipeline.parse(f"quantize{{weight-bits={bits}}}")
+
+
+# The scale ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**6), st.integers(2, 8), st.sampled_from([0.0, 1.0, 30.0]))
+def test_the_searched_scale_has_no_larger_error_than_the_widest(seed: int, bits: int, outlier: float) -> None:
+    random = np.random.default_rng(seed)
+    weight = random.standard_t(4, (3, int(random.integers(1, 40)))).astype(np.float32)
+    weight[0, 0] = outlier
+    largest = 2 ** (bits - 1) - 1
+    found = errors(weight, least_squares_scale(weight, 0, largest), largest)
+    widest = errors(weight, weight_scale(weight, 0, largest), largest)
+    assert (found <= widest * (1 + 1e-5) + 1e-9).all()
+
+
+def test_two_bits_are_ternary_weights_of_least_error() -> None:
+    """Whatever the scale, the integers of the k largest magnitudes are 1: so there are as many choices as weights."""
+    weight = np.random.default_rng(0).normal(size=(5, 64)).astype(np.float32)
+    found = errors(weight, least_squares_scale(weight, 0, 1), 1)
+    for row, error in zip(weight.astype(np.float64), found, strict=True):
+        ordered = np.sort(np.abs(row))[::-1]
+        explained = np.square(np.cumsum(ordered)) / np.arange(1, len(ordered) + 1)
+        assert error <= 1.02 * (np.square(row).sum() - explained.max())
+
+
+def test_an_outlier_does_not_make_the_grid_coarse() -> None:
+    weight = np.random.default_rng(0).normal(size=(1, 4096)).astype(np.float32)
+    weight[0, 0] = 20.0
+    by_search, by_largest = (f(weight, 0, 7) for f in (least_squares_scale, weight_scale))
+    assert errors(weight, by_search, 7)[0] < 0.3 * errors(weight, by_largest, 7)[0]
+
+
+def test_one_scale_for_a_tensor_and_channels_without_weights() -> None:
+    weight = np.zeros((3, 8), np.float32)
+    weight[1] = np.linspace(-1, 1, 8)
+    assert least_squares_scale(weight, None, 7).shape == ()
+    scales = least_squares_scale(weight, 0, 7)
+    assert scales.shape == (3,)
+    assert scales[0] == scales[2] == 1.0
+
+
+# Training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("learn", [False, True])
+def test_training_makes_up_for_few_bits_and_the_integers_stay_on_their_grid(bits: int, learn: bool) -> None:
+    x = images()
+    target = torch.from_numpy(run_graph(traced(), {"x": x.numpy()})["output"])
+    graph = quantized(traced(), f"weight-bits={bits},weight-range=mse,rounding=nearest")
+    module = octavo.to_torch(graph, learn_scales=learn)
+    scales = [value for name, value in module.named_parameters() if "scale" in name]
+    others = [value for name, value in module.named_parameters() if "scale" not in name]
+    optimizer = torch.optim.Adam([{"params": others}, {"params": scales, "lr": 1e-5}], 0.003)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = F.mse_loss(module(x), target)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    frozen = octavo.from_torch(module.eval())
+    with torch.no_grad():
+        expected = module(x).numpy()
+    run(frozen, "lower-integer,finish")
+    assert all(np.abs(weight).max() <= 2 ** (bits - 1) - 1 for weight in weights(frozen).values())
+    got = run_graph(frozen, {"x": x.numpy()})["output"]
+    assert np.square(got - expected).sum() < 1e-2 * np.square(expected).sum()
