@@ -70,8 +70,8 @@ class PruneChannels(Pass):
     exactness: ClassVar[Exactness] = Exactness.LOSSY
 
     def __post_init__(self) -> None:
-        if (self.ratio is None) == (self.threshold is None):
-            raise UsageError("prune-channels needs a ratio or a threshold, and not both", hint="ratio=0.3")
+        if self.ratio is not None and self.threshold is not None:
+            raise UsageError("prune-channels takes a ratio or a threshold, and not both")
         for option in ("ratio", "least"):
             if not 0 <= (getattr(self, option) or 0) < 1:
                 raise UsageError(f"prune-channels: {option}={getattr(self, option)}", expected="a share in [0, 1)")
@@ -88,9 +88,12 @@ class PruneChannels(Pass):
         """Groups that cannot be shrunk are reported with the reason, and so is a share that cannot be reached.
 
         Raises:
+            UsageError: there is neither a ratio nor a threshold.
             PassError: the graph is frozen, holds nothing that could be removed, or there is no calibration data to
                 judge importance by.
         """
+        if self.ratio is None and self.threshold is None:
+            raise UsageError("prune-channels needs a ratio or a threshold", hint="prune-channels{ratio=0.3}")
         frozen = next((node for node in graph.nodes if node.op.stage is Stage.INTEGER), None)
         if frozen is not None:
             hint = "put prune-channels before lower-integer"
