@@ -135,7 +135,8 @@ class _Lowering:
         if isinstance(source.op, Constant):
             self._twins[output] = self._frozen_constant(node, source.op.data)
         elif params is None:
-            raise PassError("per-channel fake quantization of an activation", where=node.where, expected="per-tensor")
+            what = "per-channel or coarse fake quantization of an activation"
+            raise PassError(what, where=node.where, expected="one scale, and every integer of the range")
         elif source in self._twins:
             twin = self._twins[source]
             same = twin.type.quant == params
@@ -149,9 +150,7 @@ class _Lowering:
         assert isinstance(op, FakeQuantize)
         params = fake_quantize_params(node)
         scale, zero = broadcast_params(params, len(data.shape))
-        grid = data.numpy().astype(np.float32) / scale
-        stored = np.clip(np.rint(grid), op.low - zero, op.high - zero) + zero
-        constant = Constant(Tensor.of(stored.astype(np.int8)), params)
+        constant = Constant(Tensor.of(op.stored(data.numpy().astype(np.float32), scale, zero)), params)
         return self.insert(node, constant, [])
 
     def _keep_float(self, node: Node) -> None:
@@ -202,9 +201,10 @@ def fake_quantize_params(node: Node) -> QuantParams:
 
 
 def activation_params(node: Node) -> QuantParams | None:
-    """Per-tensor parameters of a ``fake_quantize``; None when they are per channel."""
+    """Per-tensor parameters of a ``fake_quantize``; None when they are per channel, or integers are left out."""
     params = fake_quantize_params(node)
-    return params if params.axis is None else None
+    assert isinstance(node.op, FakeQuantize)
+    return params if params.axis is None and node.op.step == 1 else None
 
 
 def _stays_float(node: Node) -> bool:

@@ -20,7 +20,7 @@ from ..ir.ops.shape import Concat
 from .base import Exactness, Pass, PassContext
 from .calibration.masks import MASK_MAGNITUDE, MASK_ROOM
 from .calibration.rounding import balanced
-from .calibration.steps import least_squares_scale
+from .calibration.steps import binary_scale, least_squares_scale
 from .decide import activation_operands
 from .registry import register_pass
 
@@ -43,7 +43,8 @@ class Quantize(Pass):
     ``2**(bits - 1) - 1``, stored in bytes. ``keep_int8`` lists shell patterns over names of layers that keep 8.
     ``weight_range`` chooses the scale: for the grid to hold all weights (``max``), or for the least squared error
     (``mse``), which few bits need. Two bits are ternary weights, with ``mse`` those that Li and Liu ("Ternary Weight
-    Networks", 2016) approximate by a rule for the threshold.
+    Networks", 2016) approximate by a rule for the threshold. One bit is the sign, times the mean magnitude (Rastegari
+    et al., "XNOR-Net", 2016); zeros count as -1.
     """
 
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
@@ -56,8 +57,8 @@ class Quantize(Pass):
     exactness: ClassVar[Exactness] = Exactness.LOSSY
 
     def __post_init__(self) -> None:
-        if not 2 <= self.weight_bits <= 8:
-            raise UsageError(f"quantize: weight-bits={self.weight_bits}", expected="2 to 8")
+        if not 1 <= self.weight_bits <= 8:
+            raise UsageError(f"quantize: weight-bits={self.weight_bits}", expected="1 to 8")
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
         """Every observer must hold bounds: run ``calibrate`` before, or give ranges."""
@@ -81,22 +82,29 @@ class Quantize(Pass):
         # A group of a transposed convolution has outputs of its own: its weight is (C, O / groups, ...).
         mixed = isinstance(node.op, ConvTranspose) and node.op.groups > 1
         axis_or_none = None if self.weights == "per-tensor" or mixed else axis
-        largest = self._largest(node)
-        find = weight_scale if self.weight_range == "max" else least_squares_scale
-        scale = np.maximum(find(array, axis_or_none, largest), _accumulator_floor(array, axis_or_none))
+        op = self._grid(node, axis_or_none)
+        scale = np.maximum(self._scale(array, op), _accumulator_floor(array, axis_or_none))
         if bias is not None:
             scale = np.maximum(scale, _bias_floor(bias, input_grid.scale, axis_or_none))
-        if self.rounding == "balanced" and not mixed:
+        if self.rounding == "balanced" and not mixed and op.step == 1:
             # By its largest weight, a channel ends on the last step but for float rounding.
-            rounded = round_weight(array, scale, axis, largest if self.weight_range == "mse" else np.inf)
+            rounded = round_weight(array, scale, axis, op.high if self.weight_range == "mse" else np.inf)
             weight = grids.graph.constant(Tensor.of(rounded), before=node, origin=node.origin, name=weight.name)
-        op = FakeQuantize(-largest, largest, axis_or_none)
         node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), op))
 
-    def _largest(self, node: Node) -> int:
-        """The largest integer on the grid of a layer's weight."""
+    def _grid(self, node: Node, axis: int | None) -> FakeQuantize:
+        """The integers that a layer's weight may be."""
         kept = any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep_int8)
-        return 127 if kept else 2 ** (self.weight_bits - 1) - 1
+        bits = 8 if kept else self.weight_bits
+        largest = max(2 ** (bits - 1) - 1, 1)
+        return FakeQuantize(-largest, largest, axis, step=2 if bits == 1 else 1)
+
+    def _scale(self, weight: np.ndarray, op: FakeQuantize) -> np.ndarray:
+        """The scales of a weight on the grid of ``op`` (float64), shape () or (channels,)."""
+        if op.step > 1:
+            return binary_scale(weight, op.axis)
+        find = weight_scale if self.weight_range == "max" else least_squares_scale
+        return find(weight, op.axis, op.high)
 
 
 @dataclass(frozen=True)

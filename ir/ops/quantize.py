@@ -50,11 +50,16 @@ class FakeQuantize(Op):
 
     ``scale`` (f32) and ``zero_point`` (f32, integer-valued) are operands, of shape () or one per index of ``axis``,
     so that training can change them. Gradients pass straight through inside the range.
+
+    The grid holds every ``step``-th integer from ``low``: -1 and 1, of step 2, are binary weights (Courbariaux et al.,
+    "BinaryConnect", 2015). Gradients of such a grid pass up to ``step - 1`` beyond the range: about half of all weights
+    are larger than their mean, which is the scale, and would never learn.
     """
 
     low: int = -128
     high: int = 127
     axis: int | None = None
+    step: int = 1
 
     name: ClassVar[str] = "fake_quantize"
     operands: ClassVar[tuple[str, ...]] = ("x", "scale", "zero_point")
@@ -76,8 +81,20 @@ class FakeQuantize(Op):
             shape[self.axis] = -1
             scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
         # Clamped first: an infinity minus itself would be NaN.
-        grid = torch.clamp(x / scale, self.low - zero_point, self.high - zero_point)
-        return (grid + (torch.round(grid) - grid).detach()) * scale
+        reach, low, high = self.step - 1, self.low - zero_point, self.high - zero_point
+        grid = torch.clamp(x / scale, low - reach, high + reach)
+        if self.step == 1:
+            rounded = torch.round(grid)
+        else:
+            rounded = low + self.step * torch.round((torch.clamp(grid, low, high) - low) / self.step)
+        return (grid + (rounded - grid).detach()) * scale
+
+    def stored(self, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+        """The integers (int8) that ``x`` (f32) is rounded to; scale (f32) and zero point broadcast against it."""
+        low, high = (np.asarray(bound - zero_point, np.float32) for bound in (self.low, self.high))
+        grid = np.clip(x / scale, low, high)
+        rounded = np.rint(grid) if self.step == 1 else low + self.step * np.rint((grid - low) / self.step)
+        return np.asarray(rounded + zero_point, np.int8)
 
     def channels(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Flow:
         ties = list(alike(operand(0, 0), result(0), outputs[0].shape))

@@ -35,6 +35,13 @@ def least_squares_scale(weight: np.ndarray, axis: int | None, largest: int) -> n
     return best if axis is not None else best[0]
 
 
+def binary_scale(weight: np.ndarray, axis: int | None) -> np.ndarray:
+    """Scales (float64), shape () or (channels,), of least squared error for signs alone: the mean magnitude."""
+    axes = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+    mean = np.abs(weight.astype(np.float64)).mean(axis=axes)
+    return np.where(mean > 0, mean, 1.0)
+
+
 def _fit(magnitudes: np.ndarray, scale: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """The best scale of each row for the integers that ``scale`` gives, and the energy that it explains."""
     integers = np.minimum(np.rint(magnitudes / scale[:, None].astype(np.float32)), np.float32(largest))

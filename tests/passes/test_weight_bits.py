@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import octavo
@@ -15,6 +16,7 @@ from octavo.ir.errors import UsageError
 from octavo.ir.interpreter import run_graph
 from octavo.ir.op import Quantization
 from octavo.ir.ops.constant import Constant
+from octavo.ir.ops.quantize import FakeQuantize
 from octavo.ir.verifier import verify
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.calibration.steps import least_squares_scale
@@ -125,7 +127,48 @@ def test_more_bits_cost_less() -> None:
     assert costs == sorted(costs, reverse=True)
 
 
-@pytest.mark.parametrize("bits", [1, 9])
+def test_one_bit_is_the_sign_times_the_mean_magnitude() -> None:
+    graph = traced()
+    run(graph, "prepare")
+    reals = {node.origin: node.inputs[1].op for node in graph.nodes if node.op.rule is Quantization.WEIGHTED}
+    run(graph, "observe{method=minmax},calibrate,quantize{weight-bits=1}")
+    before = run_graph(graph, {"x": images().numpy()})["output"]
+    run(graph, "lower-integer,finish")
+    scales = {n.origin: n.inputs[1].type.quant for n in graph.nodes if n.op.rule is Quantization.WEIGHTED}
+    for name, weight in weights(graph).items():
+        real, quant = reals[name], scales[name]
+        assert isinstance(real, Constant)
+        assert quant is not None
+        magnitudes = np.moveaxis(np.abs(real.data.numpy()), quant.axis or 0, 0).reshape(len(quant.scale), -1)
+        np.testing.assert_array_equal(weight, np.where(real.data.numpy() > 0, 1, -1))
+        np.testing.assert_allclose(quant.scale_array(), magnitudes.mean(1), rtol=1e-5)
+    after = run_graph(graph, {"x": images().numpy()})["output"]
+    assert np.square(after - before).sum() < 1e-2 * np.square(before).sum()
+
+
+def test_gradients_of_binary_weights_reach_beyond_the_two_values() -> None:
+    x = torch.tensor([-3.0, -1.5, -0.5, 0.0, 0.5, 1.5, 3.0], requires_grad=True)
+    y = FakeQuantize(-1, 1, step=2).run(x, torch.tensor(1.0), torch.tensor(0.0))
+    assert y.tolist() == [-1, -1, -1, -1, 1, 1, 1]
+    torch.autograd.backward(y.sum())
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 1, 1, 1, 1, 1, 0]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(-1, 1, 2), (-7, 7, 1), (-6, 6, 3), (-128, 127, 1)]))
+def test_stored_integers_mean_what_training_saw(seed: int, grid: tuple[int, int, int]) -> None:
+    random = np.random.default_rng(seed)
+    op = FakeQuantize(*grid[:2], step=grid[2])
+    x, scale = random.normal(size=50).astype(np.float32), np.float32(random.uniform(0.01, 2))
+    zero = np.float32(random.integers(-20, 20) if grid[0] == -128 else 0)
+    seen = op.run(*map(torch.from_numpy, (x, np.asarray(scale), np.asarray(zero)))).numpy()
+    stored = op.stored(x, np.asarray(scale), np.asarray(int(zero)))
+    assert stored.min() >= op.low
+    assert stored.max() <= op.high
+    np.testing.assert_allclose((stored.astype(np.float32) - zero) * scale, seen, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("bits", [0, 9])
 def test_other_numbers_of_bits_are_refused(bits: int) -> None:
     with pytest.raises(UsageError, match=f"weight-bits={bits}"):
         Pipeline.parse(f"quantize{{weight-bits={bits}}}")
@@ -174,7 +217,7 @@ def test_one_scale_for_a_tensor_and_channels_without_weights() -> None:
 # Training -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("learn", [False, True])
 def test_training_makes_up_for_few_bits_and_the_integers_stay_on_their_grid(bits: int, learn: bool) -> None:
     x = images()
@@ -183,7 +226,8 @@ def test_training_makes_up_for_few_bits_and_the_integers_stay_on_their_grid(bits
     module = octavo.to_torch(graph, learn_scales=learn)
     scales = [value for name, value in module.named_parameters() if "scale" in name]
     others = [value for name, value in module.named_parameters() if "scale" not in name]
-    optimizer = torch.optim.Adam([{"params": others}, {"params": scales, "lr": 1e-5}], 0.003)
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": scales, "lr": 1e-5}]
+    optimizer = torch.optim.Adam(groups, 0.003)
     losses = []
     for _ in range(60):
         optimizer.zero_grad()
@@ -196,6 +240,8 @@ def test_training_makes_up_for_few_bits_and_the_integers_stay_on_their_grid(bits
     with torch.no_grad():
         expected = module(x).numpy()
     run(frozen, "lower-integer,finish")
-    assert all(np.abs(weight).max() <= 2 ** (bits - 1) - 1 for weight in weights(frozen).values())
+    for weight in weights(frozen).values():
+        assert np.abs(weight).max() <= max(2 ** (bits - 1) - 1, 1)
+        assert bits > 1 or weight.all()
     got = run_graph(frozen, {"x": x.numpy()})["output"]
     assert np.square(got - expected).sum() < 1e-2 * np.square(expected).sum()

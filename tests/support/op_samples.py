@@ -246,6 +246,7 @@ def quantized() -> Iterator[Sample]:
     yield Sample(quantize.Observer("relu", "percentile", True, (-1.0, 2.0)), (f32(3),))
     yield Sample(quantize.FakeQuantize(), (f32(3, 4), f32(), f32()))
     yield Sample(quantize.FakeQuantize(-7, 7, 0), (f32(3, 4), f32(3), f32(3)))
+    yield Sample(quantize.FakeQuantize(-1, 1, 0, step=2), (f32(3, 4), f32(3), f32(3)))
     yield Sample(quantize.Quantize(DType.I8, OUT), (f32(3, 4),))
     yield Sample(quantize.Quantize(DType.U8, per_channel([0.5, 0.1], [3, 128], 1)), (f32(3, 2),))
     yield Sample(quantize.Dequantize(), (q8(3, 4),))
