@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ...ir.errors import UsageError
 from ...ir.graph import Graph
 from ..base import ignore_progress, ignore_text
+from .integer import shipped
 from .losses import Loss, Step
 from .module import TrainableGraph
 
@@ -263,20 +264,19 @@ class Trainer:
         )
 
 
-def evaluate(module: nn.Module, samples: Samples, batch_size: int) -> float:
-    """The share of right classes for integer labels; else minus the mean squared error."""
-    module.eval()
+def evaluate(module: TrainableGraph, samples: Samples, batch_size: int) -> float:
+    """The share of right classes for integer labels, else minus the mean squared error, of the network that ships."""
+    answer = shipped(module)
     right = error = 0.0
-    with torch.no_grad():
-        for index in torch.split(torch.arange(len(samples)), batch_size):
-            inputs, labels = samples.at(index)
-            (answers, *_), _ = module(*inputs, names=())
-            if labels is None:
-                raise UsageError("validation data needs labels")
-            if labels.is_floating_point():
-                error += float(torch.square(answers - labels).mean()) * len(index)
-            else:
-                right += float((answers.argmax(-1) == labels).sum())
+    for index in torch.split(torch.arange(len(samples)), batch_size):
+        inputs, labels = samples.at(index)
+        answers, *_ = answer(inputs)
+        if labels is None:
+            raise UsageError("validation data needs labels")
+        if labels.is_floating_point():
+            error += float(torch.square(answers - labels).mean()) * len(index)
+        else:
+            right += float((answers.argmax(-1) == labels).sum())
     return right / len(samples) if not error else -error / len(samples)
 
 

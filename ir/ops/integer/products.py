@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..conv import Conv, ConvTranspose
 
 
 def integer_matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """numpy.matmul of integers, as int64. Exact: float64 holds every sum of int8 products below 2**53."""
-    return np.asarray(np.rint(np.matmul(a.astype(np.float64), b.astype(np.float64))), np.int64)
+    """numpy.matmul of integers, as int64."""
+    dtype = exact_float(np.abs(a).max(initial=0) * np.abs(b).sum(-2).max(initial=0))
+    return np.asarray(np.matmul(a.astype(dtype), b.astype(dtype)), np.int64)
+
+
+def exact_float(reach: int) -> type[np.float32 | np.float64]:
+    """A float type in which sums of integers are exact, in any order, with or without fused multiply-add.
+
+    Args:
+        reach: the largest sum of magnitudes. No partial sum is beyond it, and a float holds every integer up to two to
+            the number of its mantissa's bits. So BLAS, which is many times as fast as integer loops, serves the judge.
+    """
+    return np.float32 if reach < 1 << 24 else np.float64
 
 
 def _index(*trailing: int | slice) -> tuple[Any, ...]:
@@ -21,24 +34,20 @@ def _index(*trailing: int | slice) -> tuple[Any, ...]:
 
 
 def integer_conv(x: np.ndarray, weight: np.ndarray, op: Conv) -> np.ndarray:
-    """The cross-correlation of centered integers, as int64: one product of matrices per kernel tap and group."""
-    x = np.pad(x, ((0, 0), (0, 0), *op.padding))
-    extents = [
-        (size - d * (k - 1) - 1) // s + 1
-        for size, k, s, d in zip(x.shape[2:], weight.shape[2:], op.stride, op.dilation, strict=True)
-    ]
-    outputs, inputs = weight.shape[0] // op.groups, weight.shape[1]
-    total = np.zeros((x.shape[0], op.groups, outputs, *extents), np.int64)
-    grouped = x.reshape(x.shape[0], op.groups, inputs, *x.shape[2:])
-    taps = weight.reshape(op.groups, outputs, inputs, *weight.shape[2:])
-    for tap in itertools.product(*(range(k) for k in weight.shape[2:])):
-        window = tuple(
-            slice(t * d, t * d + (e - 1) * s + 1, s)
-            for t, d, e, s in zip(tap, op.dilation, extents, op.stride, strict=True)
-        )
-        part = grouped[_index(*window)].reshape(x.shape[0], op.groups, inputs, -1)
-        total += integer_matmul(taps[_index(*tap)], part).reshape(total.shape)
-    return total.reshape(x.shape[0], weight.shape[0], *extents)
+    """The cross-correlation of centered integers, as int64: weights times the elements of all windows."""
+    axes = tuple(range(2, x.ndim))
+    dtype = exact_float(np.abs(x).max(initial=0) * np.abs(weight).sum((1, *axes)).max(initial=0))
+    x = np.pad(x.astype(dtype), ((0, 0), (0, 0), *op.padding))
+    reach = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], op.dilation, strict=True)]
+    windows = sliding_window_view(x, reach, axes)[_index(*(slice(None, None, d) for d in op.dilation))]
+    windows = windows[(slice(None), slice(None), *(slice(None, None, s) for s in op.stride))]
+    extents = windows.shape[2 : x.ndim]
+    rows = weight.astype(dtype).reshape(op.groups, weight.shape[0] // op.groups, -1)
+    total = np.empty((x.shape[0], op.groups, rows.shape[1], math.prod(extents)), dtype)
+    # From (N, C, *extents, *kernel) to (N, C, *kernel, *extents). One image at a time: its copy stays in the caches.
+    for image, result in zip(np.moveaxis(windows, range(x.ndim, windows.ndim), axes), total, strict=True):
+        np.matmul(rows, image.reshape(op.groups, rows.shape[2], -1), out=result)
+    return total.astype(np.int64).reshape(x.shape[0], weight.shape[0], *extents)
 
 
 def integer_conv_transpose(x: np.ndarray, weight: np.ndarray, op: ConvTranspose) -> np.ndarray:

@@ -50,14 +50,14 @@ def store(real: np.ndarray, output: QuantParams | None, clamp: tuple[float, floa
     zero = output.zero_point[0]
     low, high = clamp or (STORED_LOW, STORED_HIGH)
     bounded = np.clip(real, np.float32(low - zero), np.float32(high - zero))
-    rounded = np.nan_to_num(np.rint(bounded), nan=0.0).astype(np.int32)
-    return np.asarray(rounded + np.int32(zero), np.int8)
+    rounded = np.where(np.isnan(bounded), np.float32(0.0), np.rint(bounded))
+    return np.asarray(rounded + np.float32(zero), np.int8)
 
 
 def centered(x: np.ndarray, quant: QuantParams | None) -> np.ndarray:
     """``x - zero point`` as int64."""
     assert quant is not None
-    return np.asarray(x.astype(np.int64) - broadcast_params(quant, x.ndim)[1])
+    return np.asarray(np.subtract(x, broadcast_params(quant, x.ndim)[1], dtype=np.int64))
 
 
 def require_quantized(name: str, *types: TensorType) -> None:

@@ -1,0 +1,166 @@
+"""What trains is what ships: a quantized module is judged by the integer network that it becomes, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import octavo
+import pytest
+import torch
+from e2e.random_graphs import calibration, random_feeds, random_graph
+from numpy.typing import NDArray
+from octavo.ir import Graph
+from octavo.ir.interpreter import run_graph, to_torch
+from octavo.ir.ops.conv import Conv
+from octavo.ir.ops.integer.products import exact_float, integer_conv, integer_matmul
+from octavo.passes import PassContext, Pipeline
+from octavo.passes.training.integer import freeze, shipped
+from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
+from octavo.passes.training.losses import Loss, make_term
+from octavo.passes.training.module import TrainableGraph
+from torch import nn
+from zoo.registry import zoo_model
+
+Feeds = Mapping[str, NDArray[np.float32]]
+QUANTIZE = "prepare,compose,observe{method=mse,keep-float=[op:layer_norm]},calibrate,quantize"
+
+
+def quantized(graph: Graph, *batches: Feeds) -> Graph:
+    graph = graph.clone()
+    Pipeline.parse(QUANTIZE).run(graph, PassContext(calibration=list(batches)))
+    return graph
+
+
+def answers(graph: Graph, feeds: Feeds) -> list[torch.Tensor]:
+    """What the module of a graph ships, for inputs by name."""
+    return shipped(octavo.to_torch(graph))([to_torch(feeds[v.name]) for v in graph.inputs])
+
+
+class Residual(nn.Module):
+    """Convolutions with a skip connection, an average and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8))
+        self.third = nn.Conv2d(8, 16, 3, 2)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        x = torch.relu(x + self.second(x))
+        y: torch.Tensor = self.head(torch.relu(self.third(x)).mean((2, 3)))
+        return y
+
+
+def images(seed: int, count: int = 16) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(count, 3, 8, 8)).astype(np.float32)
+
+
+def residual() -> Graph:
+    """Fake-quantized, with a named batch dimension."""
+    torch.manual_seed(0)
+    batch = torch.export.Dim("n", min=2)
+    program = torch.export.export(Residual().eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    return quantized(octavo.trace(program), {"x": images(1)})
+
+
+# The judge's products are exact -----------------------------------------------------------------------------------
+
+
+def test_floats_hold_sums_up_to_their_mantissa() -> None:
+    assert exact_float((1 << 24) - 1) is np.float32
+    assert exact_float(1 << 24) is np.float64
+
+
+@pytest.mark.parametrize("depth", [1, 5, 257, 259, 600])
+def test_products_at_the_limit_are_exact(depth: int) -> None:
+    """Around 258 products of 255 * 255 float32 is full; odd sums show a lost bit."""
+    a = np.full((3, depth), 255)
+    b = np.full((depth, 2), 255)
+    a[1, 0], a[2, ::2] = 254, -255
+    assert np.array_equal(integer_matmul(a, b), np.einsum("ik,kj->ij", a, b))
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "op"),
+    [
+        ((2, 3, 9), (4, 3, 3), Conv((2,), ((1, 0),), (2,))),
+        ((2, 4, 7, 6), (6, 2, 3, 2), Conv((1, 2), ((2, 0), (1, 1)), (1, 2), 2)),
+        ((3, 5, 6, 6), (5, 1, 3, 3), Conv((1, 1), ((1, 1), (1, 1)), (1, 1), 5)),
+        ((1, 2, 5, 4, 3), (3, 2, 2, 1, 2), Conv((2, 1, 1), ((0, 1), (0, 0), (1, 0)), (1, 1, 1))),
+        ((0, 3, 4, 4), (2, 3, 3, 3), Conv((1, 1), ((0, 0), (0, 0)), (1, 1))),
+        ((1, 40, 5, 5), (2, 40, 3, 3), Conv((1, 1), ((1, 1), (1, 1)), (1, 1))),
+    ],
+)
+def test_convolutions_are_those_of_torch_in_int64(shape: tuple[int, ...], weight: tuple[int, ...], op: Conv) -> None:
+    random = np.random.default_rng(0)
+    x, w = random.integers(-255, 256, shape), random.integers(-127, 128, weight)
+    found = integer_conv(x, w, op)
+    expected = op.run(torch.from_numpy(x), torch.from_numpy(w)).numpy()
+    assert found.dtype == np.int64
+    assert np.array_equal(found, expected)
+
+
+# A module answers as its frozen network ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 3))
+def test_random_modules_answer_as_the_network_that_compile_makes(seed: int) -> None:
+    graph, batches = random_graph(seed), calibration(random_graph(seed), seed)
+    feeds = random_feeds(graph, seed)
+    whole = graph.clone()
+    Pipeline.parse(QUANTIZE + ",lower-integer,finish").run(whole, PassContext(calibration=batches))
+    found = answers(quantized(graph, *batches), feeds)
+    for tensor, (name, expected) in zip(found, run_graph(whole, feeds).items(), strict=True):
+        assert np.array_equal(tensor.numpy(), expected, equal_nan=True), name
+
+
+@pytest.mark.models
+def test_a_trained_network_answers_as_its_frozen_form() -> None:
+    model = zoo_model("cifar10_cnn")
+    photos = np.concatenate([model.sample(index)[0] for index in range(12)])
+    graph = octavo.trace(model.module(), (torch.from_numpy(photos),))
+    name = graph.inputs[0].name
+    whole = octavo.optimize(graph, QUANTIZE + ",lower-integer,finish", calibration=[{name: photos}])
+    (found,) = answers(quantized(graph, {name: photos}), {name: photos})
+    (expected,) = run_graph(whole, {name: photos}).values()
+    assert np.array_equal(found.numpy(), expected)
+    assert len(np.unique(expected.argmax(1))) > 1
+
+
+@pytest.mark.models
+def test_a_bundle_answers_as_the_module(tmp_path: Path) -> None:
+    module = octavo.to_torch(residual())
+    (found,) = shipped(module)([torch.from_numpy(images(3, 4))])
+    graph = octavo.from_torch(module)
+    octavo.compile(graph, output=tmp_path / "b", mcpu="native", shapes={graph.inputs[0].name: (4, 3, 8, 8)})
+    assert np.array_equal(octavo.load(tmp_path / "b")(images(3, 4)), found.numpy())
+
+
+def test_a_float_module_ships_as_it_is() -> None:
+    torch.manual_seed(0)
+    graph = octavo.trace(Residual().eval(), (torch.zeros(2, 3, 8, 8),))
+    module = TrainableGraph(graph)
+    x = torch.from_numpy(images(1, 2))
+    (found,) = shipped(module.train())([x])
+    assert torch.equal(found, module.eval()(x))
+    assert not found.requires_grad
+
+
+# The training loop ---------------------------------------------------------------------------------------------------
+
+
+def test_validation_during_training_is_that_of_the_frozen_network(tmp_path: Path) -> None:
+    graph, labels = residual(), torch.randint(4, (48,), generator=torch.Generator().manual_seed(0))
+    samples = Samples((torch.from_numpy(images(5, 48)),), labels)
+    loss = Loss({"cross-entropy": make_term("cross-entropy", {}, graph, None)}, {"cross-entropy": 1.0})
+    settings = Settings(epochs=2, batch_size=16, lr=0.01)
+    best = Trainer(octavo.to_torch(graph, learn_scales=True), loss, samples, samples, settings, tmp_path).run()
+    (scores,) = run_graph(freeze(best), {"x": images(5, 48)}).values()
+    right = float((scores.argmax(1) == labels.numpy()).mean())
+    log = (tmp_path / "log.jsonl").read_text()
+    assert f'"validation": {right}' in log
+    assert evaluate(octavo.to_torch(best), samples, 16) == right
