@@ -245,3 +245,15 @@ def test_training_makes_up_for_few_bits_and_the_integers_stay_on_their_grid(bits
         assert bits > 1 or weight.all()
     got = run_graph(frozen, {"x": x.numpy()})["output"]
     assert np.square(got - expected).sum() < 1e-2 * np.square(expected).sum()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_the_whole_pipeline_keeps_the_grids_that_training_used(bits: int) -> None:
+    graph = quantized(traced(), f"weight-bits={bits},weight-range=mse")
+    direct, whole = graph.clone(), graph.clone()
+    run(direct, "lower-integer,finish")
+    run(whole, "int8")
+    for name, weight in weights(direct).items():
+        np.testing.assert_array_equal(weights(whole)[name], weight)
+    x = images().numpy()
+    np.testing.assert_array_equal(run_graph(whole, {"x": x})["output"], run_graph(direct, {"x": x})["output"])
