@@ -22,6 +22,7 @@ from ..base import ignore_progress, ignore_text
 from .integer import shipped
 from .losses import Loss, Step
 from .module import TrainableGraph
+from .sparsity import GradualSparsity
 
 Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor | None]
 """The network's inputs and the labels, if there are any."""
@@ -94,7 +95,8 @@ class Trainer:
     ``folder`` receives ``checkpoint.pt`` after every epoch and ``log.jsonl``; a run that finds a checkpoint there goes
     on behind it, and ends with the same bits as one that was never interrupted (on the same machine and number of
     threads). Under torchrun every process takes its share of each batch; statistics of batch normalization are those
-    of the first process.
+    of the first process. With ``sparsity``, which needs a module that keeps zeros, only epochs after its end compete:
+    before, the network has weights that it is to lose.
     """
 
     module: TrainableGraph
@@ -107,6 +109,12 @@ class Trainer:
     augment: Augment | None = None
     report: Callable[[str], None] = ignore_text
     progress: Callable[[str, int, int | None], None] = ignore_progress
+    sparsity: GradualSparsity | None = None
+
+    def __post_init__(self) -> None:
+        if self.sparsity and self.sparsity.end >= self.settings.epochs:
+            what = f"the last zeros would come at epoch {self.sparsity.end} of {self.settings.epochs}"
+            raise UsageError(what, expected="some training after them")
 
     def run(self) -> Graph:
         """Train to the end; the graph of the epoch that did best in validation."""
@@ -124,7 +132,7 @@ class Trainer:
             result = evaluate(self.module, self.validation, max(1, self.settings.batch_size // world))
             found["validation"] = result = _of_the_first(result, world)
             found |= {"epoch": done.epoch, "seconds": round(time.monotonic() - started, 1)}
-            if result > done.best:
+            if result > done.best and self._competes(done.epoch):
                 done.best, done.best_epoch = result, done.epoch
                 self._save(self.folder / "best.pt", {"module": self.module.state_dict()}, rank)
             done.epoch += 1
@@ -138,7 +146,12 @@ class Trainer:
         return self.module.eval().to_graph()
 
     def _is_stale(self, done: Progress) -> bool:
-        return 0 < self.settings.patience < done.epoch - done.best_epoch
+        first = math.floor(self.sparsity.end) if self.sparsity else 0
+        return 0 < self.settings.patience < done.epoch - max(done.best_epoch, first - 1)
+
+    def _competes(self, epoch: int) -> bool:
+        """Whether the network after this epoch has all the zeros that it is to have."""
+        return self.sparsity is None or self.sparsity.is_complete(epoch + 1)
 
     def _epoch(
         self, epoch: int, replica: nn.Module, optimizer: torch.optim.Optimizer, rank: int, world: int
@@ -152,6 +165,8 @@ class Trainer:
         for number, index in enumerate(order):
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(epoch + number / batches)
+            if self.sparsity:
+                self.sparsity.apply(self.module, epoch * batches + number, batches)
             inputs, labels = self.train.at(index[rank::world])
             if self.augment:
                 inputs = self.augment(inputs, generator)
@@ -227,6 +242,7 @@ class Trainer:
             "optimizer": optimizer.state_dict(),
             "progress": asdict(done),
             "settings": asdict(self.settings),
+            "sparsity": asdict(self.sparsity) if self.sparsity else None,
         }
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> Progress:
@@ -234,7 +250,8 @@ class Trainer:
         if not path.exists():
             return Progress()
         state = torch.load(path, weights_only=True)
-        if state["settings"] != asdict(self.settings):
+        sparsity = asdict(self.sparsity) if self.sparsity else None
+        if (state["settings"], state["sparsity"]) != (asdict(self.settings), sparsity):
             raise UsageError(
                 "the checkpoint was made with other settings", where=str(path), hint="remove it, or use another folder"
             )

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...ir.constants import Tensor
-from ...ir.errors import PassError
+from ...ir.errors import PassError, UsageError
 from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import run_op, run_torch, to_numpy
 from ...ir.op import Op, Stage, operand_index
@@ -19,6 +20,7 @@ from ...ir.ops.constant import Constant, as_torch
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.types import DType
+from ..pruning.sparsity import Pattern, Scope, choose_zeros, find_layers
 from .losses import find_value
 
 _STATISTICS: tuple[tuple[type[Op], str], ...] = (
@@ -30,9 +32,11 @@ _STATISTICS: tuple[tuple[type[Op], str], ...] = (
 """Operands that hold what was measured."""
 
 
-def to_torch(graph: Graph, *, momentum: float = 0.1, learn_scales: bool = False) -> TrainableGraph:
+def to_torch(
+    graph: Graph, *, momentum: float = 0.1, learn_scales: bool = False, keep_zeros: bool = False
+) -> TrainableGraph:
     """A graph as a torch module that trains; see :class:`TrainableGraph`."""
-    return TrainableGraph(graph, momentum, learn_scales=learn_scales)
+    return TrainableGraph(graph, momentum, learn_scales=learn_scales, keep_zeros=keep_zeros)
 
 
 def from_torch(module: TrainableGraph) -> Graph:
@@ -53,12 +57,16 @@ class TrainableGraph(nn.Module):
         momentum: of the running statistics of batch normalization.
         learn_scales: the scales of fake quantization are parameters too, with the gradient of Esser et al., "Learned
             Step Size Quantization" (ICLR 2020).
+        keep_zeros: weights of layers that are zero now stay zero. Each such weight has a mask, a buffer of its name
+            and ``_mask``, that is applied whenever the weight is read: neither gradients nor momentum revive it.
 
     Raises:
         PassError: the graph is frozen: integers have no gradients.
     """
 
-    def __init__(self, graph: Graph, momentum: float = 0.1, *, learn_scales: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, momentum: float = 0.1, *, learn_scales: bool = False, keep_zeros: bool = False
+    ) -> None:
         super().__init__()
         frozen = next((node for node in graph.nodes if node.op.stage is Stage.INTEGER), None)
         if frozen is not None:
@@ -66,10 +74,15 @@ class TrainableGraph(nn.Module):
         self._graph = graph.clone()
         self._momentum = momentum
         self._paths: dict[Value, str] = {}
+        self._masks: dict[Value, str] = {}
         buffers = tuple(place for place in _STATISTICS if not (learn_scales and place == (FakeQuantize, "scale")))
         for node in self._graph.nodes:
             if isinstance(node.op, Constant) and _is_state(node.output):
                 self._register(node.output, is_buffer=_is_operand(node.output, buffers))
+        if keep_zeros:
+            for layer in find_layers(self._graph).found:
+                if layer.weight in self._paths:
+                    self._register_mask(layer.weight)
 
     def forward(self, *inputs: torch.Tensor, names: Sequence[str] | None = None) -> Any:
         """The outputs for tensors in the order of the graph's inputs.
@@ -100,6 +113,34 @@ class TrainableGraph(nn.Module):
             value.producer.op = Constant(Tensor.of(to_numpy(self._tensor(value))))
         return self._graph.clone()
 
+    def sparsify(self, ratio: float, pattern: Pattern, scope: Scope = "local", keep: Sequence[str] = ()) -> None:
+        """Make the smallest weights zero for good, until the share ``ratio`` is; what is zero already counts.
+
+        Args:
+            ratio, pattern, scope: as :func:`~octavo.passes.pruning.sparsity.choose_zeros` takes them.
+            keep: shell patterns over names of layers that stay as they are.
+
+        Raises:
+            UsageError: the module was made without ``keep_zeros``, or no layer has room for the pattern.
+        """
+        if not self._masks:
+            raise UsageError("the module has no masks for zeros", hint="make it by to_torch(graph, keep_zeros=True)")
+        found = [layer for layer in find_layers(self._graph, keep).found if layer.weight in self._masks]
+        layers = [layer for layer in found if pattern.why_not(layer) is None]
+        if not layers:
+            raise UsageError(
+                "no layer has weights that can become zero", hint="keep fewer layers, or change the pattern"
+            )
+        weights = [to_numpy(self._tensor(layer.weight)) for layer in layers]
+        importances = [
+            layer.layout.to_rows(np.abs(w.astype(np.float64))) for layer, w in zip(layers, weights, strict=True)
+        ]
+        zeros = choose_zeros(importances, pattern, ratio, scope)
+        for layer, rows, weight in zip(layers, zeros, weights, strict=True):
+            mask = self._held(self._masks[layer.weight])
+            left = torch.from_numpy(np.ascontiguousarray(~layer.layout.from_rows(rows, weight.shape)))
+            mask.logical_and_(left.to(mask.device))
+
     def _evaluate(self, node: Node, op: Op, operands: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         if isinstance(op, Constant) and node.output in self._paths:
             return (self._tensor(node.output),)
@@ -109,7 +150,14 @@ class TrainableGraph(nn.Module):
         return run_op(op, [value.type for value in node.inputs], operands)
 
     def _tensor(self, value: Value) -> torch.Tensor:
-        holder, _, leaf = self._paths[value].rpartition(".")
+        """What a constant is now, with the zeros that it keeps."""
+        tensor = self._held(self._paths[value])
+        if value in self._masks:
+            return torch.where(self._held(self._masks[value]), tensor, 0.0)
+        return tensor
+
+    def _held(self, path: str) -> torch.Tensor:
+        holder, _, leaf = path.rpartition(".")
         tensor: torch.Tensor = getattr(self.get_submodule(holder), leaf)
         return tensor
 
@@ -132,6 +180,14 @@ class TrainableGraph(nn.Module):
                 factor = _step_factor(value)
                 parameter.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
         self._paths[value] = path
+
+    def _register_mask(self, value: Value) -> None:
+        path = f"{self._paths[value]}_mask"
+        while not self._is_free(path):
+            path += "_"
+        holder, _, leaf = path.rpartition(".")
+        self.get_submodule(holder).register_buffer(leaf, self._tensor(value) != 0)
+        self._masks[value] = path
 
     def _is_free(self, path: str) -> bool:
         holder: nn.Module = self
