@@ -202,7 +202,8 @@ class Trainer:
 
     def _step(self, replica: nn.Module, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None) -> Step:
         pairs = [pair for term in self.loss.terms.values() for pair in getattr(term, "features", ())]
-        (logits, *_), own = replica(*inputs, names=tuple(a for a, _ in pairs))
+        more = [name for term in self.loss.terms.values() for name in getattr(term, "inside", ())]
+        (logits, *_), own = replica(*inputs, names=(*(a for a, _ in pairs), *more))
         if self.teacher is None:
             return Step(logits, labels, features=own)
         with torch.no_grad():

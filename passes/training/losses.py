@@ -11,12 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...ir.errors import UsageError
 from ...ir.graph import Graph, Value
+from ...ir.op import operand_index
+from ...ir.ops.norm import BatchNorm
+from ...ir.types import DType
+from ..pruning.groups import find_channels
+
+_TINY = 1e-24
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Term(nn.Module, ABC):
     needs_teacher = False
     features: tuple[tuple[str, str], ...] = ()
     """Pairs of value names: in the network, and in the teacher."""
+    inside: tuple[str, ...] = ()
+    """Names of more values in the network: weights, for example. A step has them among its features."""
 
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
@@ -151,6 +160,74 @@ class Attention(Term):
         return torch.stack(losses).mean()
 
 
+class L1(Term):
+    """Sum of magnitudes of the weights of all channels that could be pruned.
+
+    With ``scales`` that of the factors of batch normalization instead: Liu et al., "Learning Efficient Convolutional
+    Networks through Network Slimming" (ICCV 2017), for ``prune-channels{importance=batch-norm}``.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.inside = tuple(names)
+
+    @classmethod
+    def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
+        scales: bool = dict(options).pop("scales", False)
+        if extra := set(options) - {"scales"}:
+            raise TypeError(f"unexpected options {', '.join(sorted(extra))}")
+        values = (value for group in find_channels(own).groups for value, _ in group.parameters)
+        is_wanted = _is_scale if scales else _is_weight
+        names = dict.fromkeys(value.name for value in values if is_wanted(value))
+        if not names:
+            raise UsageError(f"loss l1 finds no {'scales' if scales else 'weights'} of channels that could be pruned")
+        return cls(tuple(names))
+
+    def forward(self, step: Step) -> torch.Tensor:
+        return torch.stack([step.features[name].abs().sum() for name in self.inside]).sum()
+
+
+class GroupLasso(Term):
+    """Sum, over all channels that could be pruned, of the Euclidean norm of the weights that would go with each.
+
+    Wen et al., "Learning Structured Sparsity in Deep Neural Networks" (NeurIPS 2016), over the groups of Fang et al.,
+    "DepGraph" (CVPR 2023): filters and what reads them fade together, until ``prune-channels`` loses nothing.
+    """
+
+    def __init__(self, places: Sequence[tuple[str, int, torch.Tensor]], units: int) -> None:
+        """``places``: name of a weight, axis, and the number (int64) of each index: ``units`` for no unit."""
+        super().__init__()
+        self.inside = tuple(name for name, _, _ in places)
+        self.axes = [axis for _, axis, _ in places]
+        self.units = units
+        for position, (_, _, numbers) in enumerate(places):
+            self.register_buffer(f"numbers{position}", numbers, persistent=False)
+
+    @classmethod
+    def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
+        if options:
+            raise TypeError(f"unexpected options {', '.join(sorted(options))}")
+        channels = find_channels(own)
+        units = np.concatenate([np.zeros(0, np.int64), *(group.units for group in channels.groups)])
+        number_of = {int(unit): number for number, unit in enumerate(units)}
+        axes = dict.fromkeys(axis for group in channels.groups for axis in group.parameters if _is_weight(axis[0]))
+        if not axes:
+            raise UsageError("loss group-lasso finds no channels that could be pruned")
+        places = []
+        for value, axis in axes:
+            numbers = [number_of.get(int(unit), len(units)) for unit in channels.unit_of[value, axis]]
+            places.append((value.name, axis, torch.tensor(numbers)))
+        return cls(places, len(units))
+
+    def forward(self, step: Step) -> torch.Tensor:
+        squares = torch.zeros(self.units + 1)
+        for position, (name, axis) in enumerate(zip(self.inside, self.axes, strict=True)):
+            rows = step.features[name].movedim(axis, 0).flatten(1).square().sum(1)
+            squares = squares.index_add(0, self.get_buffer(f"numbers{position}"), rows)
+        # The norm has no gradient at zero, where it should stay: the bound lets none through.
+        return squares[: self.units].clamp(min=_TINY).sqrt().sum()
+
+
 TERMS: dict[str, type[Term]] = {
     "cross-entropy": CrossEntropy,
     "mse": MeanSquaredError,
@@ -158,6 +235,8 @@ TERMS: dict[str, type[Term]] = {
     "logits": Logits,
     "features": Features,
     "attention": Attention,
+    "l1": L1,
+    "group-lasso": GroupLasso,
 }
 
 
@@ -192,6 +271,15 @@ class Loss(nn.Module):
         values = {name: term(step) for name, term in self.terms.items()}
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return total, {name.replace("_", "-"): float(value.detach()) for name, value in values.items()}
+
+
+def _is_weight(value: Value) -> bool:
+    return value.type.rank > 1 and value.type.dtype is DType.F32
+
+
+def _is_scale(value: Value) -> bool:
+    position = operand_index(BatchNorm, "scale")
+    return any(isinstance(node.op, BatchNorm) and place == position for node, place in value.uses)
 
 
 def _labels(step: Step) -> torch.Tensor:
