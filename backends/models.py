@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,6 +196,26 @@ def find_model(
     """
     found = _find_source(text)
     return dataclasses.replace(found, constants=dict(constants or {}), allow_non_finite=allow_non_finite)
+
+
+def write_graph(graph: Graph, output: Path) -> None:
+    """Write ``output`` (.octavo) and the constants beside it, where :func:`find_model` finds them again.
+
+    Raises:
+        UsageError: another ending, or the files cannot be written.
+    """
+    from ..ir.text import save_graph
+
+    if output.suffix != ".octavo":
+        raise UsageError(f"{output} would not be found again as a graph", expected="a name that ends in .octavo")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".octavo-", dir=output.absolute().parent) as folder:
+            save_graph(graph, Path(folder) / output.name)
+            # The text last: it names constants that the other file holds.
+            for path in sorted(Path(folder).iterdir(), key=lambda p: p.suffix == ".octavo"):
+                path.replace(output.absolute().parent / path.name)
+    except OSError as error:
+        raise UsageError(f"the graph cannot be written: {error.strerror or error}", where=str(output)) from error
 
 
 def _find_source(text: str) -> Model:

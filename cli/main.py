@@ -19,7 +19,7 @@ EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-COMMANDS = ("compile", "run", "verify", "inspect", "opt", "compare", "bench", "passes", "targets", "ops")
+COMMANDS = ("compile", "run", "verify", "inspect", "opt", "compare", "bench", "train", "passes", "targets", "ops")
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong options, 3 unreadable model, 4 unsupported operations, 5 invalid graph, "

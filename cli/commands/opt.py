@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -72,7 +71,7 @@ def command(
 ) -> None:
     """Run a pipeline of passes on a model and print or write the graph."""
     from ...backends.freeze import RangeKeeper, open_calibration, read_ranges, write_ranges
-    from ...backends.models import find_model
+    from ...backends.models import find_model, write_graph
     from ...backends.shapes import parse_shapes
     from ...ir.text import print_graph
     from ...passes.base import PassContext
@@ -105,7 +104,7 @@ def command(
     if save_ranges:
         write_ranges(keeper.ranges, save_ranges)
     if output:
-        _write(graph, output)
+        write_graph(graph, output)
     if json:
         where = str(output) if output else None
         print_json({"pipeline": str(passes), "output": where, "passes": _times(timer), "nodes": len(graph)})
@@ -149,19 +148,3 @@ def _numerics(graph: Graph, data: str | None, preprocess: str | None, limit: int
 
     batches = open_calibration(graph, data, preprocess, limit or 4)
     return [] if batches is None else [NumericsCheck(list(batches), report=remark)]
-
-
-def _write(graph: Graph, output: Path) -> None:
-    from ...ir.errors import UsageError
-    from ...ir.text import save_graph
-
-    if output.suffix != ".octavo":
-        raise UsageError(f"{output} would not be found again as a graph", expected="a name that ends in .octavo")
-    try:
-        with tempfile.TemporaryDirectory(prefix=".octavo-", dir=output.absolute().parent) as folder:
-            save_graph(graph, Path(folder) / output.name)
-            # The text last: it names constants that the other file holds.
-            for path in sorted(Path(folder).iterdir(), key=lambda p: p.suffix == ".octavo"):
-                path.replace(output.absolute().parent / path.name)
-    except OSError as error:
-        raise UsageError(f"the graph cannot be written: {error.strerror or error}", where=str(output)) from error

@@ -31,6 +31,9 @@ _STATISTICS: tuple[tuple[type[Op], str], ...] = (
 )
 """Operands that hold what was measured."""
 
+_LEAST_SHARE = 1 / 16
+"""Of what calibration found, a learned scale keeps at least this: a step of the optimizer may go through zero."""
+
 
 def to_torch(
     graph: Graph, *, momentum: float = 0.1, learn_scales: bool = False, keep_zeros: bool = False
@@ -75,6 +78,7 @@ class TrainableGraph(nn.Module):
         self._momentum = momentum
         self._paths: dict[Value, str] = {}
         self._masks: dict[Value, str] = {}
+        self._least: dict[Value, torch.Tensor] = {}
         buffers = tuple(place for place in _STATISTICS if not (learn_scales and place == (FakeQuantize, "scale")))
         for node in self._graph.nodes:
             if isinstance(node.op, Constant) and _is_state(node.output):
@@ -154,6 +158,9 @@ class TrainableGraph(nn.Module):
         tensor = self._held(self._paths[value])
         if value in self._masks:
             return torch.where(self._held(self._masks[value]), tensor, 0.0)
+        if value in self._least and bool((tensor.detach() < self._least[value]).any()):
+            with torch.no_grad():
+                tensor.clamp_(min=self._least[value])
         return tensor
 
     def _held(self, path: str) -> torch.Tensor:
@@ -177,6 +184,7 @@ class TrainableGraph(nn.Module):
         else:
             holder.register_parameter(leaf, parameter := nn.Parameter(tensor))
             if _is_operand(value, ((FakeQuantize, "scale"),)):
+                self._least[value] = tensor * _LEAST_SHARE
                 factor = _step_factor(value)
                 parameter.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
         self._paths[value] = path

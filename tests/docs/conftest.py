@@ -35,12 +35,37 @@ def desk(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     np.savez(tmp_path / "calib.npz", image=random.normal(size=(2, 3, 224, 224)).astype(np.float32))
     np.savez(tmp_path / "lines.npz", x=random.normal(size=(2, 3, 48, 96)).astype(np.float32))
     (tmp_path / "cap_relu.py").write_text(blocks("docs/writing-a-pass.md", "python")[0], encoding="utf-8")
+    write_training(tmp_path)
     (tmp_path / "use.c").write_text(blocks("docs/bundle.md", "c")[0], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     yield tmp_path
-    sys.modules.pop("cap_relu", None)
+    for name in ("cap_relu", "train_nets"):
+        sys.modules.pop(name, None)
+
+
+def write_training(folder: Path) -> None:
+    """The configuration of docs/training.md, its network, and four colors to tell apart."""
+    (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
+    (folder / "train_nets.py").write_text(NETWORK, encoding="utf-8")
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 80)
+    colors = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], np.float32)
+    images = colors[labels][:, :, None, None] + 0.3 * random.normal(size=(80, 3, 8, 8)).astype(np.float32)
+    np.savez(folder / "train.npz", image=images, labels=labels)
+    np.save(folder / "one.npy", images[:1])
+
+
+NETWORK = """
+import torch
+from torch import nn
+
+
+def make():
+    parts = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*parts, nn.Linear(16, 4)), (torch.zeros(1, 3, 8, 8),)
+"""
 
 
 def write_classifier(path: Path, name: str, shape: list[int | str]) -> None:

@@ -59,6 +59,8 @@ def test_training(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (program,) = blocks("docs/training.md", "python")
     run_program(program, desk)
     assert capsys.readouterr().out == "(1, 4)\n"
+    run_commands("docs/training.md", arm=False)
+    assert (desk / "curve.svg").exists()
 
 
 def test_the_tables_of_commands_and_exit_codes_are_complete() -> None:

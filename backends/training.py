@@ -1,0 +1,339 @@
+"""A training run from its configuration: graph, data, passes, loss, the loop, and what is written at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+
+from ..ir.errors import CalibrationError, ModelError, UsageError
+from ..ir.graph import Graph
+from ..ir.ops.quantize import FakeQuantize
+from ..ir.types import format_shape
+from ..passes.base import PassContext, ignore_progress, ignore_text
+from ..passes.pipeline import Pipeline
+from ..passes.training.loop import Samples, Trainer, evaluate
+from ..passes.training.losses import Loss, make_term
+from ..passes.training.module import TrainableGraph, to_torch
+from .api import compile as compile_model
+from .cache import digest_files
+from .curve import draw_curves
+from .freeze import Progress, Report
+from .models import find_model, write_graph
+from .open_batch import fixed_batch, trace_open
+from .samples import ImageAugment, feeds, read_samples, whole_batches
+from .training_config import ModelSection, TrainingConfig
+
+_CALIBRATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run made: the files, the validation result before it and at its best, and the log."""
+
+    graph: Path
+    bundle: Path | None
+    before: float
+    best: float
+    best_epoch: int
+    history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+@dataclass
+class TrainingRun:
+    """Everything between a configuration and a trained graph.
+
+    Under torchrun every process makes one; they train together, and the first writes the files.
+    """
+
+    config: TrainingConfig
+    report: Report = ignore_text
+    progress: Progress = ignore_progress
+
+    def run(self, *, restart: bool = False) -> TrainingResult:
+        """Train, or go on with an interrupted run; then write the graph, and the bundle if one is wanted.
+
+        Args:
+            restart: forget what the folder holds of an earlier run.
+
+        Raises:
+            ModelError: the network or its teacher cannot be read.
+            CalibrationError: the data cannot be read, or does not fit.
+            UsageError: the folder holds a run of another configuration, or parts of this one do not fit together.
+        """
+        config = self.config
+        with _importable(config.path.parent.resolve()), _together() as is_first:
+            fingerprint = _fingerprint(config)
+            if not restart:
+                _check_folder(config.folder, fingerprint)
+            _wait()
+            if is_first:
+                _prepare_folder(config.folder, fingerprint, restart=restart)
+            _wait()
+            trainer, calibration = self._trainer()
+            batch = config.training.batch_size
+            before = evaluate(trainer.module, trainer.validation, max(1, batch // _world()))
+            self.report(f"before training: validation {before:.4f}")
+            graph = trainer.run()
+            history = read_log(config.folder)
+            bundle = self._write(graph, calibration) if is_first else None
+        best = max(history, key=lambda entry: entry["validation"])
+        return TrainingResult(config.graph, bundle, before, best["validation"], best["epoch"], history)
+
+    def _trainer(self) -> tuple[Trainer, list[dict[str, Any]]]:
+        """The loop, ready to run, and batches for passes that calibrate."""
+        config = self.config
+        # Factories that draw weights at random draw the same ones in every process, and after an interruption.
+        torch.manual_seed(config.training.seed)
+        graph = self._trace(config.model)
+        teacher = self._trace(config.teacher) if config.teacher else None
+        if teacher is not None:
+            _check_teacher(graph, teacher)
+        inputs = {value.name: value.type for value in graph.inputs}
+        train, validation = read_samples(config.data, inputs, config.path.parent, config.training.seed)
+        size = fixed_batch(graph) or (fixed_batch(teacher) if teacher else None)
+        if size is not None:
+            train, validation = self._fit_batches(train, validation, size)
+        calibration = feeds(train, list(inputs), config.passes.calibration, size or _CALIBRATION_BATCH)
+        student = self._student(graph, calibration)
+        loss = self._loss(graph=student.to_graph(), teacher=teacher)
+        _check_labels(config, student, train, validation)
+        augment = config.data.augment
+        if (augment.flip or augment.crop) and all(x.ndim != 4 for x in train.inputs):
+            raise UsageError("data.augment changes images, and the network reads none", where=str(config.path))
+        trainer = Trainer(
+            student,
+            loss,
+            train,
+            validation,
+            config.training,
+            config.folder,
+            teacher=None if teacher is None else to_torch(teacher).requires_grad_(False),
+            augment=ImageAugment(augment) if augment.flip or augment.crop else None,
+            report=self.report,
+            progress=self.progress,
+        )
+        return trainer, calibration
+
+    def _trace(self, section: ModelSection) -> Graph:
+        path = self.config.path.parent / section.source
+        graph = trace_open(find_model(str(path) if path.exists() else section.source), section.plan)
+        if not graph.inputs:
+            raise ModelError("a network without inputs does not train", where=section.source)
+        return graph
+
+    def _fit_batches(self, train: Samples, validation: Samples, size: int) -> tuple[Samples, Samples]:
+        """Samples for a network that is tied to one batch."""
+        batch = self.config.training.batch_size
+        if batch != size * _world():
+            raise UsageError(
+                f"the network takes batches of {size} and no others, and training.batch-size is {batch}",
+                where=str(self.config.path),
+                expected=f"batch-size = {size * _world()}",
+                hint="a network that is exported with a dynamic batch trains with any size",
+            )
+        fitted = whole_batches(train, batch), whole_batches(validation, size)
+        if not all(map(len, fitted)):
+            raise CalibrationError(f"there are fewer samples than the network's batch of {size}")
+        left = len(train) + len(validation) - sum(map(len, fitted))
+        self.report(f"the network is tied to batches of {size}" + (f": {left} sample(s) are left out" if left else ""))
+        return fitted
+
+    def _student(self, graph: Graph, calibration: list[dict[str, Any]]) -> TrainableGraph:
+        passes = self.config.passes
+        context = PassContext(calibration=calibration, report=self.report, progress=self.progress)
+        for text in filter(None, (passes.before, passes.quantization)):
+            Pipeline.parse(text).run(graph, context)
+        if passes.quantization and not _is_quantized(graph):
+            raise UsageError(
+                "nothing in the network is quantized after passes.quantize",
+                where=str(self.config.path),
+                hint="octavo inspect MODEL says why; the pipeline must end with quantize",
+            )
+        return to_torch(graph, learn_scales=bool(passes.quantization))
+
+    def _loss(self, graph: Graph, teacher: Graph | None) -> Loss:
+        terms = {name: make_term(name, t.options, graph, teacher) for name, t in self.config.loss.items()}
+        return Loss(terms, {name: term.weight for name, term in self.config.loss.items()})
+
+    def _write(self, graph: Graph, calibration: list[dict[str, Any]]) -> Path | None:
+        output = self.config.output
+        self.config.graph.parent.mkdir(parents=True, exist_ok=True)
+        write_graph(graph, self.config.graph)
+        if output.compile is None:
+            return None
+        result = compile_model(
+            graph,
+            output=self.config.bundle,
+            target=output.compile,
+            mcpu=output.mcpu,
+            calibration=None if _is_quantized(graph) else calibration,
+            overwrite=True,
+            report=self.report,
+            progress=self.progress,
+        )
+        return result.path
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log, one for each epoch; none before the first."""
+    try:
+        return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def write_curves(folder: Path, path: Path) -> None:
+    """Draw a run's log as an SVG file.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        path.write_text(draw_curves(read_log(folder)), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the plot cannot be written: {error.strerror}", where=str(path)) from error
+
+
+# Processes ---------------------------------------------------------------------------------------------------------
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that prints and writes; torchrun numbers them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def _together() -> Generator[bool]:
+    """Within, the processes that torchrun started know each other; yields whether this is the first."""
+    if _world() == 1:
+        yield True
+        return
+    torch.distributed.init_process_group("gloo")
+    try:
+        yield is_first_process()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _wait() -> None:
+    if _world() > 1:
+        torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Generator[None]:
+    """Factories and loaders are found from the configuration's folder."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+
+
+# Folders -----------------------------------------------------------------------------------------------------------
+
+
+def _fingerprint(config: TrainingConfig) -> dict[str, Any]:
+    """Everything that decides the bits of a run; not what is done with its result."""
+    described = dataclasses.asdict(config)
+    del described["path"], described["output"]
+    files = [config.path.parent / text for text in (config.model.source, *config.data.texts)]
+    if config.teacher:
+        files.append(config.path.parent / config.teacher.source)
+    described["files"] = {path.name: _digest(path) for path in files if path.exists()}
+    fingerprint: dict[str, Any] = json.loads(json.dumps(described))
+    return fingerprint
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return digest_files(sorted(path.glob("*.npz")))
+    beside = path.with_suffix(".safetensors")
+    digest = hashlib.sha256()
+    for file in [path, beside] if path.suffix == ".octavo" and beside.exists() else [path]:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _check_folder(folder: Path, fingerprint: dict[str, Any]) -> None:
+    """A checkpoint of another configuration must not be gone on with."""
+    if not (folder / "checkpoint.pt").exists():
+        return
+    try:
+        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    different = [name for name in fingerprint if before.get(name) != fingerprint[name]]
+    if different:
+        raise UsageError(
+            f"the folder holds a run with another {', '.join(different)}",
+            where=str(folder),
+            hint="--restart to begin anew, or another output.folder",
+        )
+
+
+def _prepare_folder(folder: Path, fingerprint: dict[str, Any], *, restart: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if restart:
+            for name in ("checkpoint.pt", "best.pt", "log.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+        (folder / "run.json").write_text(json.dumps(fingerprint, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the folder cannot be written: {error.strerror}", where=str(folder)) from error
+
+
+# Checks ------------------------------------------------------------------------------------------------------------
+
+
+def _is_quantized(graph: Graph) -> bool:
+    return any(isinstance(node.op, FakeQuantize) for node in graph.nodes)
+
+
+def _check_teacher(graph: Graph, teacher: Graph) -> None:
+    """The teacher sees the same batch as the network."""
+    own, theirs = ([v.type.shape[1:] for v in g.inputs] for g in (graph, teacher))
+    if own != theirs:
+        shown = [", ".join(map(format_shape, shapes)) for shapes in (theirs, own)]
+        raise UsageError(f"samples of the teacher are {shown[0]}", expected=f"{shown[1]}, as for the network")
+
+
+def _check_labels(config: TrainingConfig, student: TrainableGraph, train: Samples, validation: Samples) -> None:
+    """Labels and losses fit together, and labels fit the first output."""
+    output = student.to_graph().outputs[0].type
+    if validation.labels is None:
+        raise CalibrationError("the validation data has no labels", expected=f"an array {config.data.labels}")
+    for name, wants_float in (("cross-entropy", False), ("mse", True)):
+        if name in config.loss and (train.labels is None or train.labels.is_floating_point() is not wants_float):
+            found = "none" if train.labels is None else str(train.labels.dtype).removeprefix("torch.")
+            wanted = "targets of the output's shape, floats" if wants_float else "classes, integers"
+            raise CalibrationError(f"labels are {found}, and loss {name} compares with them", expected=wanted)
+    for labels in filter(lambda x: x is not None, (train.labels, validation.labels)):
+        assert labels is not None
+        fits = labels.ndim == output.rank if labels.is_floating_point() else labels.ndim == output.rank - 1
+        classes = output.shape[-1]
+        if not fits:
+            raise CalibrationError(f"labels of shape {list(labels.shape)}", expected=f"such that they fit {output}")
+        if not labels.is_floating_point() and isinstance(classes, int):
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= classes:
+                raise CalibrationError(
+                    f"labels are {low} to {high}", expected=f"0 to {classes - 1}, as the output says"
+                )
