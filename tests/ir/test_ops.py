@@ -14,6 +14,8 @@ from octavo.ir.errors import ModelError, OctavoError
 from octavo.ir.interpreter import run_op, to_numpy, to_torch
 from octavo.ir.op import arity, attribute_types, find_op
 from octavo.ir.ops.constant import Constant
+from octavo.ir.ops.conv import Conv
+from octavo.ir.ops.integer.products import integer_conv, integer_matmul
 from octavo.ir.types import Dim
 from support.op_samples import SAMPLES, Sample
 
@@ -142,3 +144,14 @@ def test_an_unknown_op_is_close_to_a_known_one() -> None:
     with pytest.raises(OctavoError, match="no op is named convv") as caught:
         find_op("convv")
     assert "conv" in (caught.value.hint or "")
+
+
+def test_products_with_the_lowest_int8_are_exact() -> None:
+    """-128 has no magnitude in int8: taken for less than it is, sums would lose bits in float32."""
+    weight = np.where(np.arange(1200) % 2, -128, 127).astype(np.int8)
+    x = np.where(weight < 0, -255, 255)
+    x[0] = 254
+    expected = int(np.sum(x * weight.astype(np.int64)))
+    assert integer_matmul(x[None], weight[:, None]).item() == expected
+    convolved = integer_conv(x[None, :, None], weight[None, :, None], Conv((1,), ((0, 0),), (1,)))
+    assert convolved.item() == expected

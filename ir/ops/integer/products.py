@@ -14,7 +14,7 @@ from ..conv import Conv, ConvTranspose
 
 def integer_matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """numpy.matmul of integers, as int64."""
-    dtype = exact_float(np.abs(a).max(initial=0) * np.abs(b).sum(-2).max(initial=0))
+    dtype = exact_float(_magnitude(a).max(initial=0) * _magnitude(b).sum(-2).max(initial=0))
     return np.asarray(np.matmul(a.astype(dtype), b.astype(dtype)), np.int64)
 
 
@@ -28,6 +28,11 @@ def exact_float(reach: int) -> type[np.float32 | np.float64]:
     return np.float32 if reach < 1 << 24 else np.float64
 
 
+def _magnitude(x: np.ndarray) -> np.ndarray:
+    """As int64: in int8 that of -128 would be -128."""
+    return np.asarray(np.abs(x, dtype=np.int64))
+
+
 def _index(*trailing: int | slice) -> tuple[Any, ...]:
     """An index into the trailing axes."""
     return (Ellipsis, *trailing)
@@ -36,7 +41,7 @@ def _index(*trailing: int | slice) -> tuple[Any, ...]:
 def integer_conv(x: np.ndarray, weight: np.ndarray, op: Conv) -> np.ndarray:
     """The cross-correlation of centered integers, as int64: weights times the elements of all windows."""
     axes = tuple(range(2, x.ndim))
-    dtype = exact_float(np.abs(x).max(initial=0) * np.abs(weight).sum((1, *axes)).max(initial=0))
+    dtype = exact_float(_magnitude(x).max(initial=0) * _magnitude(weight).sum((1, *axes)).max(initial=0))
     x = np.pad(x.astype(dtype), ((0, 0), (0, 0), *op.padding))
     reach = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], op.dilation, strict=True)]
     windows = sliding_window_view(x, reach, axes)[_index(*(slice(None, None, d) for d in op.dilation))]
