@@ -174,18 +174,25 @@ def choose_zeros(importances: Sequence[np.ndarray], pattern: Pattern, ratio: flo
 
 
 def _least_important(layers: Sequence[Units], share: float) -> list[np.ndarray]:
-    sizes = [np.bincount(layer.of[layer.of >= 0].reshape(-1), minlength=len(layer.scores)) for layer in layers]
+    sizes = np.concatenate([np.bincount(u.of[u.of >= 0].reshape(-1), minlength=len(u.scores)) for u in layers])
     scores = np.concatenate([layer.scores for layer in layers])
-    order = np.argsort(scores, kind="stable")
-    total = np.cumsum(np.concatenate(sizes)[order])
     # 0.29 * 100 is a little less than 29.
-    goal = math.floor(share * (total[-1] if len(total) else 0) + 1e-9)
-    count = min(int(np.searchsorted(total, goal, side="right")), int(np.count_nonzero(np.isfinite(scores))))
+    goal = math.floor(share * int(sizes.sum()) + 1e-9)
     gone = np.zeros(len(scores), bool)
-    gone[order[:count]] = True
+    gone[_smallest(scores, sizes, goal)] = True
+    gone &= np.isfinite(scores)
     parts = np.split(gone, np.cumsum([len(layer.scores) for layer in layers])[:-1])
-    # Unit -1 is the last one, whatever became of it.
+    # Unit -1 is the last one, which stays.
     return [np.append(part, False)[layer.of] for layer, part in zip(layers, parts, strict=True)]
+
+
+def _smallest(scores: np.ndarray, sizes: np.ndarray, goal: int) -> np.ndarray:
+    """The indices of as many of the smallest scores as have sizes that sum to at most ``goal``."""
+    if len(scores) and int(sizes.max()) == 1:
+        # Single weights are many: no need to sort them.
+        return np.argpartition(scores, goal - 1)[:goal]
+    order = np.argsort(scores, kind="stable")
+    return order[: int(np.searchsorted(np.cumsum(sizes[order]), goal, side="right"))]
 
 
 # Layers ------------------------------------------------------------------------------------------------------------

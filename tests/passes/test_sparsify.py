@@ -421,7 +421,7 @@ SETTINGS = Settings(epochs=4, batch_size=32, lr=0.05)
 
 def trainer(folder: Path, graph: Graph, sparsity: GradualSparsity | None = None, **options: Any) -> Trainer:
     loss = Loss({"cross-entropy": CrossEntropy()}, {"cross-entropy": 1.0})
-    given = {"settings": SETTINGS, "module": octavo.to_torch(graph, keep_zeros=True), **options}
+    given: dict[str, Any] = {"settings": SETTINGS, "module": octavo.to_torch(graph, keep_zeros=True), **options}
     return Trainer(loss=loss, train=clouds(1), validation=clouds(2, 100), folder=folder, sparsity=sparsity, **given)
 
 
