@@ -26,9 +26,10 @@ class Sparsify(Pass):
     ``ratio`` is that share of the weights of all layers that can be treated, 0.5 by default. ``pattern``: ``single``
     weights; ``N:M``, at most N of M input channels in a row, which says the ratio itself; ``block:RxC``, R outputs by
     C of the weights that an output sums. ``scope``: ``local`` takes the same share of each layer, ``global`` compares
-    the weights of all layers as they are, without normalizing (Han et al., 2015; Frankle and Carbin, 2019).
-    ``importance``: ``magnitude``, or ``gradient``, which needs calibration data (:mod:`.training.gradients`). ``keep``
-    lists shell patterns over names of layers that stay dense.
+    the weights of all layers as they are, without normalizing (Han et al., 2015; Frankle and Carbin, 2019), and may
+    leave a layer no more than its most important weight or block. ``importance``: ``magnitude``, or
+    ``gradient``, which needs calibration data (:mod:`.training.gradients`). ``keep`` lists shell patterns over names of
+    layers that stay dense.
     """
 
     ratio: float | None = None
