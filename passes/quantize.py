@@ -117,9 +117,15 @@ class Grid:
 
 def grid_of(value: Value) -> Grid | None:
     """The grid a value lies on, looking through ops that only move elements; None when it has none."""
+    node = grid_node(value)
+    return None if node is None else _constant_grid(node)
+
+
+def grid_node(value: Value) -> Node | None:
+    """The ``fake_quantize`` whose grid a value lies on, looking through ops that only move elements."""
     while (producer := value.producer) is not None:
         if isinstance(producer.op, FakeQuantize):
-            return _constant_grid(producer)
+            return producer
         if producer.op.rule not in (Quantization.PRESERVING, Quantization.JOINING) or not producer.inputs:
             return None
         value = producer.inputs[0]

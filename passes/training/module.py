@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from ...ir.constants import Tensor
 from ...ir.errors import PassError, UsageError
 from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import run_op, run_torch, to_numpy
-from ...ir.op import Op, Stage, operand_index
+from ...ir.op import Op, Quantization, Stage, operand_index
 from ...ir.ops.constant import Constant, as_torch
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.quantize import FakeQuantize
+from ...ir.ops.shape import Pad
 from ...ir.types import DType
 from ..pruning.sparsity import Pattern, Scope, choose_zeros, find_layers
+from ..quantize import grid_node
 from .losses import find_value
 
 _STATISTICS: tuple[tuple[type[Op], str], ...] = (
@@ -151,7 +154,31 @@ class TrainableGraph(nn.Module):
         if isinstance(op, BatchNorm) and self.training:
             x, scale, bias, mean, variance = operands
             return (F.batch_norm(x, mean, variance, scale, bias, True, self._momentum, op.epsilon),)
+        if op.rule is Quantization.WEIGHTED and len(operands) > 2:
+            operands[2] = self._in_steps(operands[2], node)
+        if isinstance(op, Pad) and op.value:
+            op = replace(op, value=self._fill(op.value, node))
         return run_op(op, [value.type for value in node.inputs], operands)
+
+    def _in_steps(self, bias: torch.Tensor, layer: Node) -> torch.Tensor:
+        """A bias as the freeze rounds it, to steps of the input times steps of the weight; gradients pass through.
+
+        It is the one number of a layer that fake quantization leaves between steps.
+        """
+        grids = [grid_node(factor) for factor in layer.inputs[:2]]
+        scales = [grid.inputs[1] for grid in grids if grid and grid.inputs[1] in self._paths]
+        if len(scales) < 2 or not isinstance(layer.inputs[2].op, Constant):
+            return bias
+        x, weight = (self._tensor(scale).detach().double() for scale in scales)
+        real = bias.detach().double()
+        return bias + (torch.round(real / (x * weight)) * (x * weight) - real).to(bias.dtype)
+
+    def _fill(self, value: float, pad: Node) -> float:
+        """What a pad inserts: among elements on a grid, the nearest of it."""
+        grid = grid_node(pad.inputs[0])
+        if grid is None or not all(v in self._paths for v in grid.inputs[1:3]):
+            return value
+        return float(grid.op.run(torch.tensor(value), *(self._tensor(v).detach() for v in grid.inputs[1:3])))  # type: ignore[arg-type]
 
     def _tensor(self, value: Value) -> torch.Tensor:
         """What a constant is now, with the zeros that it keeps."""

@@ -12,9 +12,11 @@ import torch
 from e2e.random_graphs import calibration, random_feeds, random_graph
 from numpy.typing import NDArray
 from octavo.ir import Graph
-from octavo.ir.interpreter import run_graph, to_torch
+from octavo.ir.interpreter import run_graph, run_torch, to_torch
+from octavo.ir.ops.constant import Constant
 from octavo.ir.ops.conv import Conv
 from octavo.ir.ops.integer.products import exact_float, integer_conv, integer_matmul
+from octavo.ir.ops.quantize import FakeQuantize
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.training.integer import freeze, shipped
 from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
@@ -148,6 +150,65 @@ def test_a_float_module_ships_as_it_is() -> None:
     (found,) = shipped(module.train())([x])
     assert torch.equal(found, module.eval()(x))
     assert not found.requires_grad
+
+
+# Training sees nearly the same network ------------------------------------------------------------------------------
+
+
+def activations(module: TrainableGraph, x: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Of every activation that lies on a grid, by its name before that: what training sees, and what ships, as int8."""
+    graph = module.eval().to_graph()
+    grids = [n for n in graph.nodes if isinstance(n.op, FakeQuantize) and not isinstance(n.inputs[0].op, Constant)]
+    with torch.no_grad():
+        _, seen = module(x, names=[n.output.name for n in grids])
+        stored: dict[str, torch.Tensor] = {}
+        run_torch(freeze(graph), [x], lambda value, tensor: stored.update({value.name: tensor}))
+    found = {}
+    for node in grids:
+        op, (source, *parameters) = node.op, node.inputs
+        assert isinstance(op, FakeQuantize)
+        scale, zero = (float(v.op.data.numpy()) for v in parameters if isinstance(v.op, Constant))
+        names = (f"{source.name}.q", f"{node.output.name}.q")
+        (twin,) = (stored[name] for name in names if name in stored)
+        found[source.name] = (torch.round(seen[node.output.name] / scale + zero), twin)
+    return found
+
+
+def test_the_layers_in_training_differ_from_those_that_ship_in_few_elements_by_one_step() -> None:
+    found = activations(octavo.to_torch(residual()), torch.from_numpy(images(7, 64)))
+    differences = {name: (ours - theirs).abs() for name, (ours, theirs) in found.items()}
+    assert len(differences) >= 5
+    assert all(float(d.max()) <= 1 for d in differences.values())
+    shares = {name: float((d > 0).float().mean()) for name, d in differences.items()}
+    assert all(share <= 2e-4 for share in shares.values()), shares
+
+
+def test_gradients_pass_the_rounding_of_a_bias() -> None:
+    """Their sum over a bias is that of what its layer returns."""
+    module = octavo.to_torch(residual())
+    torch.autograd.backward(module(torch.from_numpy(images(7, 4))).sum())
+    bias = module.get_parameter("head.bias")
+    assert bias.grad is not None
+    assert torch.equal(bias.grad, torch.full((4,), 4.0))
+
+
+def test_what_a_pad_inserts_lies_on_the_grid() -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.conv(nn.functional.pad(x, (1, 1, 1, 1), value=0.503))
+            return y
+
+    torch.manual_seed(0)
+    graph = quantized(octavo.trace(Padded().eval(), (torch.zeros(16, 3, 8, 8),)), {"x": images(1)})
+    x = torch.from_numpy(images(2))
+    module = octavo.to_torch(graph).eval()
+    (expected,) = shipped(module)([x])
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
 
 
 # The training loop ---------------------------------------------------------------------------------------------------
