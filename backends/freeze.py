@@ -9,6 +9,7 @@ from pathlib import Path
 from ..ir.errors import CalibrationError, UsageError
 from ..ir.graph import Graph
 from ..ir.op import Stage
+from ..ir.target import Target
 from ..passes.base import Pass, PassContext, Ranges, ignore_progress, ignore_text
 from ..passes.calibration.ranges import load_ranges, save_ranges
 from ..passes.observers import PipelineObserver
@@ -32,6 +33,7 @@ class Freezer:
     observers: Sequence[PipelineObserver] = ()
     report: Report = ignore_text
     progress: Progress = ignore_progress
+    target: Target | None = None
 
     def freeze(self, graphs: Sequence[Graph]) -> tuple[Graph, ...]:
         """The frozen graphs, in the order given; ``ranges`` then holds every range."""
@@ -49,6 +51,7 @@ class Freezer:
     def _run(self, graph: Graph, ranges: Ranges, calibration: Source | None, keeper: PipelineObserver) -> Graph:
         context = PassContext(
             calibration=open_calibration(graph, calibration, self.preprocess, self.limit),
+            target=self.target,
             ranges=ranges,
             report=self.report,
             progress=self.progress,

@@ -126,7 +126,9 @@ def run_job(
 
     pipeline = Pipeline.parse(job.pipeline)
     graphs = graphs or job.model.trace_fixed(job.plans)
-    freezer = Freezer(pipeline, job.calibration, job.preprocess, job.limit, job.ranges, observers, report, progress)
+    freezer = Freezer(
+        pipeline, job.calibration, job.preprocess, job.limit, job.ranges, observers, report, progress, job.target
+    )
     frozen = freezer.freeze(graphs)
     name = job.name or graphs[0].name
     made: dict[str, Json] = {

@@ -8,6 +8,7 @@ import numpy as np
 import octavo
 import pytest
 import torch
+from octavo.backends.freeze import Freezer
 from octavo.ir import Graph, Tensor
 from octavo.ir.errors import CalibrationError, PassError, UsageError
 from octavo.ir.op import Op
@@ -164,6 +165,17 @@ def test_latency_is_that_of_the_best_level() -> None:
 
     run(traced("branches"), "ratio=0.1,of=latency", PassContext(target=Target("any", "any", levels), cost=cost))
     assert seen == {"new"}
+
+
+def test_a_compilation_prunes_to_tiles_of_its_target() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1)).eval()
+    graph = octavo.trace(module, (torch.zeros(1, 32, 16, 16),))
+    pipeline = Pipeline.parse("prepare,prune-channels{ratio=0.3,of=latency}")
+    target = Target("any", "any", (IsaLevel("any", (), vector_bytes=32, channel_multiple=16),))
+    (tiled,), (free,) = (Freezer(pipeline, target=known).freeze([graph]) for known in (target, None))
+    assert widths(tiled) == [16, 4]
+    assert 16 < widths(free)[0] < 32
 
 
 def test_latency_is_what_the_cost_model_says() -> None:
