@@ -85,10 +85,9 @@ class TrainingRun:
             before = evaluate(trainer.module, trainer.validation, max(1, batch // _world()))
             self.report(f"before training: validation {before:.4f}")
             graph = trainer.run()
-            history = read_log(config.folder)
+            done = torch.load(config.folder / "checkpoint.pt", weights_only=True)["progress"]
             bundle = self._write(graph, calibration) if is_first else None
-        best = max(history, key=lambda entry: entry["validation"])
-        return TrainingResult(config.graph, bundle, before, best["validation"], best["epoch"], history)
+        return TrainingResult(config.graph, bundle, before, done["best"], done["best_epoch"], done["history"])
 
     def _trainer(self) -> tuple[Trainer, list[dict[str, Any]]]:
         """The loop, ready to run, and batches for passes that calibrate."""
@@ -122,6 +121,7 @@ class TrainingRun:
             augment=ImageAugment(augment) if augment.flip or augment.crop else None,
             report=self.report,
             progress=self.progress,
+            sparsity=config.sparsity,
         )
         return trainer, calibration
 
@@ -160,7 +160,8 @@ class TrainingRun:
                 where=str(self.config.path),
                 hint="octavo inspect MODEL says why; the pipeline must end with quantize",
             )
-        return to_torch(graph, learn_scales=bool(passes.quantization))
+        zeros = passes.keep_zeros or self.config.sparsity is not None
+        return to_torch(graph, learn_scales=bool(passes.quantization), keep_zeros=zeros)
 
     def _loss(self, graph: Graph, teacher: Graph | None) -> Loss:
         terms = {name: make_term(name, t.options, graph, teacher) for name, t in self.config.loss.items()}

@@ -22,6 +22,7 @@ from ..passes.options import describe
 from ..passes.pipeline import Pipeline
 from ..passes.training.loop import Settings
 from ..passes.training.losses import TERMS
+from ..passes.training.sparsity import GradualSparsity
 from .shapes import Shapes, parse_shapes
 from .targets import resolve_target
 
@@ -116,11 +117,15 @@ class DataSection:
 
 @dataclass(frozen=True)
 class PassesSection:
-    """``[passes]``: what happens to the graph before training; ``calibration`` counts samples that passes may read."""
+    """``[passes]``: what happens to the graph before training; ``calibration`` counts samples that passes may read.
+
+    With ``keep_zeros`` weights that are zero then stay zero.
+    """
 
     before: str = field(default="", metadata=_PIPELINE)
     quantize: bool | str = field(default=False, metadata=_PIPELINE)
     calibration: int = 512
+    keep_zeros: bool = False
 
     def __post_init__(self) -> None:
         if self.calibration < 1:
@@ -170,6 +175,7 @@ class TrainingConfig:
     passes: PassesSection = PassesSection()
     loss: Mapping[str, LossTerm] = field(default_factory=lambda: {"cross-entropy": LossTerm(1.0)})
     training: Settings = field(default_factory=Settings)
+    sparsity: GradualSparsity | None = None
     output: OutputSection = OutputSection()
 
     @property
@@ -303,11 +309,20 @@ class _Reader:
         if not _is_kind(weight, float) or weight <= 0:
             self.wrong(where, f"the weight is {_show(weight)}; expected a number above 0")
             weight = 1.0
-        known = [p for p in inspect.signature(TERMS[name].__init__).parameters if p not in ("self", "channels")]
+        known = _MADE.get(name, tuple(inspect.signature(TERMS[name]).parameters))
         self.unknown(where, options, ["weight", *known])
         if "pairs" in known and not _are_pairs(options.get("pairs")):
             self.wrong(f"{where}.pairs", 'expected names of values, for example [["layer1", "blocks.0"]]')
         return LossTerm(float(weight), options)
+
+
+_MADE: Mapping[str, tuple[str, ...]] = {
+    "features": ("pairs",),
+    "attention": ("pairs",),
+    "l1": ("scales",),
+    "group-lasso": (),
+}
+"""Options of the terms that are made from graphs, which their constructors do not tell."""
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

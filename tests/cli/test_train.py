@@ -21,7 +21,9 @@ from octavo.backends.models import find_model
 from octavo.backends.open_batch import fixed_batch, open_batch, trace_open
 from octavo.backends.samples import ImageAugment, read_samples
 from octavo.backends.training_config import Augmentation, DataSection, DataSource, read_config
+from octavo.ir import load_graph
 from octavo.ir.errors import CalibrationError, UsageError
+from octavo.ir.ops.constant import Constant
 from octavo.ir.types import Dim, DType, TensorType
 from torch import nn
 
@@ -138,10 +140,29 @@ def test_quantization_in_the_loop_ends_in_a_bundle(octavo: Octavo, studio: Path)
     assert found["best"] > 0.8
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_zeros_are_kept_on_request(octavo: Octavo, studio: Path, kept: bool) -> None:
+    more = f'[passes]\nbefore = "sparsify{{ratio=0.5}}"\nkeep-zeros = {str(kept).lower()}\n'
+    config = write(studio, f"zeros_{kept}", BASE + more, epochs="epochs = 1")
+    assert octavo("train", config).code == 0
+    graph = find_model(str(studio / f"zeros_{kept}.run" / "trained.octavo")).trace()
+    constants = [node.op.data.numpy() for node in graph.nodes if isinstance(node.op, Constant)]
+    assert [np.count_nonzero(w == 0) for w in constants if w.ndim > 1] == ([216, 1152, 32] if kept else [0, 0, 0])
+
+
 def test_a_float_run_can_end_in_a_bundle(octavo: Octavo, studio: Path) -> None:
     config = write(studio, "float", BASE + '[output]\ncompile = "x86-int8"\nmcpu = "native"\n', epochs="epochs = 1")
     found = octavo("train", config, "--json").json
     assert (Path(found["bundle"]) / "manifest.json").exists()
+
+
+def test_zeros_come_while_it_trains(octavo: Octavo, studio: Path) -> None:
+    text = BASE + "[sparsity]\nratio = 0.5\nend = 2\nevery = 5\n[loss]\ncross-entropy = 1.0\nl1 = { weight = 1e-4 }\n"
+    found = octavo("train", write(studio, "sparse", text), "--json").json
+    assert found["best_epoch"] > 2, "a network that still has what it is to lose does not compete"
+    weights = [x.numpy() for x in load_graph(Path(found["graph"])).constants().values() if len(x.shape) == 4]
+    assert len(weights) == 2
+    assert all(0.4 < (w == 0).mean() < 0.6 for w in weights)
 
 
 def test_a_student_of_a_teacher(octavo: Octavo, studio: Path) -> None:
@@ -174,6 +195,7 @@ before = "prune-chanels{ratio=0.5}"
 [loss]
 cross-entropi = 1.0
 soft-labels = { weight = -1, temprature = 3 }
+group-lasso = { scales = true }
 [training]
 batch_size = 3
 optimizer = "sdg"
@@ -196,6 +218,7 @@ compile = "x86"
         "loss.cross-entropi: no such key; did you mean cross-entropy?",
         "loss.soft-labels: the weight is -1",
         "loss.soft-labels.temprature: no such key; did you mean temperature?",
+        "loss.group-lasso.scales: no such key",
         "training.batch_size: no such key; did you mean batch-size?",
         "training.optimizer: 'sdg' does not fit",
         "output.compile: 'x86' does not fit",
