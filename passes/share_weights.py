@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,7 +15,10 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.op import Quantization, Stage
 from ..ir.ops.constant import Constant
 from ..ir.ops.conv import ConvTranspose
+from ..ir.ops.einsum import Einsum
+from ..ir.ops.matmul import MatMul
 from ..ir.ops.quantize import FakeQuantize
+from ..ir.ops.recurrent import Recurrence, Recurrent
 from ..ir.ops.shape import Concat, Gather
 from ..ir.types import DType
 from .analysis import array_of
@@ -28,17 +32,18 @@ class Codebook:
     """The values that a weight may take, and which each element takes.
 
     ``centroids`` (f32 [k]) are what training changes. ``indices`` (integers of the weight's shape) count through the
-    entries: the centroids, behind an entry of exact zero when ``has_zero``.
+    entries: the centroids, behind an entry of exact zero when ``has_zero``. ``error`` sums squared differences.
     """
 
     centroids: np.ndarray
     indices: np.ndarray
     has_zero: bool
+    error: float
 
     @property
     def entries(self) -> np.ndarray:
         """All values (f32)."""
-        return np.concatenate([np.zeros(int(self.has_zero), np.float32), self.centroids])
+        return _with_zero(self.centroids, self.has_zero)
 
 
 @register_pass
@@ -85,50 +90,46 @@ class ShareWeights(Pass):
             hint = "put share-weights before int8"
             raise PassError("weights are shared before the freeze", where=frozen.where, hint=hint)
         random = np.random.default_rng(self.seed)
-        done: dict[Value, float] = {}
-        sizes = np.zeros(2, np.int64)
+        done: dict[Value, Codebook] = {}
         for node in list(graph.nodes):
             # A weight of two layers has become a gather when the second comes.
-            if node.op.rule is not Quantization.WEIGHTED or node.inputs[1] in done:
+            if any(value in done for value in node.inputs[1:2]):
                 continue
-            weight = array_of(node.inputs[1])
-            axis = 1 if isinstance(node.op, ConvTranspose) else 0
-            reason = self._obstacle(node, weight, axis)
-            if weight is None or reason is not None:
+            reason = self._obstacle(node) if node.op.rule is Quantization.WEIGHTED else _why_no_layer(node)
+            if reason is not None:
                 context.report(f"{node.where} keeps its weights: {reason}")
-                continue
-            codebook = self._codebook(weight, axis, random)
-            error = float(np.square(codebook.entries[codebook.indices].astype(np.float64) - weight).sum())
-            context.report(f"{node.where}: {_describe(weight.size, codebook, error)}")
-            done[_share(graph, node.inputs[1], codebook)] = error
-            sizes += weight.size, self._stored_bits(codebook)
+            elif node.op.rule is Quantization.WEIGHTED:
+                codebook = self._codebook(node, random)
+                done[_share(graph, node.inputs[1], codebook)] = codebook
+                context.report(f"{node.where}: {_describe(codebook)}")
         if done:
-            error = sum(done.values()) / sizes[0]
-            stored = f"{4 * sizes[0]:,} bytes -> {-(-sizes[1] // 8):,} as indices and codebooks"
-            context.report(f"{len(done)} weights shared: mean squared error {error:.3g}; {stored}")
+            context.report(self._summary(list(done.values())))
         return bool(done)
 
     @property
     def _count(self) -> int:
         return 2**self.bits if self.clusters is None else self.clusters
 
-    def _obstacle(self, node: Node, weight: np.ndarray | None, axis: int) -> str | None:
+    def _obstacle(self, node: Node) -> str | None:
         """Why a layer is left alone, or None."""
         if any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep):
             return "by request"
+        weight = array_of(node.inputs[1])
         if weight is None:
             return _why_not_constant(node.inputs[1])
         if node.inputs[1].type.dtype is not DType.F32:
             return "they are not float32"
         if not np.isfinite(weight).all():
             return "they are not finite"
-        size = weight.size if self.per == "tensor" else weight.size // weight.shape[axis]
+        size = weight.size if self.per == "tensor" else weight.size // weight.shape[_output_axis(node)]
         if size <= self._count:
             return f"{size} are no more than a codebook has entries"
         return None if weight.any() else "they are all zero"
 
-    def _codebook(self, weight: np.ndarray, axis: int, random: np.random.Generator) -> Codebook:
+    def _codebook(self, node: Node, random: np.random.Generator) -> Codebook:
         """Codebooks of several channels stand one after another, behind one zero."""
+        weight, axis = array_of(node.inputs[1]), _output_axis(node)
+        assert weight is not None
         parts = np.moveaxis(weight, axis, 0) if self.per == "channel" else weight[np.newaxis]
         has_zero = bool((weight == 0).any())
         indices = np.zeros(parts.shape, np.int64)
@@ -144,12 +145,20 @@ class ShareWeights(Pass):
             start += len(found.centroids)
             centroids.append(found.centroids)
         indices = np.moveaxis(indices, 0, axis) if self.per == "channel" else indices[0]
-        return Codebook(np.concatenate(centroids).astype(np.float32), _narrow(indices), has_zero)
+        entries = np.concatenate(centroids).astype(np.float32)
+        error = float(np.square(_with_zero(entries, has_zero)[indices].astype(np.float64) - weight).sum())
+        return Codebook(entries, _narrow(indices), has_zero, error)
 
-    def _stored_bits(self, codebook: Codebook) -> int:
-        """Bits of the entries (float32), and of indices as long as they must be."""
-        length = int(min(self._count, codebook.entries.size) - 1).bit_length()
-        return 32 * codebook.entries.size + codebook.indices.size * length
+    def _summary(self, codebooks: Sequence[Codebook]) -> str:
+        """What all weights cost, in accuracy and in bytes: of indices as long as they must be, and float32 entries."""
+        count = sum(codebook.indices.size for codebook in codebooks)
+        bits = 0
+        for codebook in codebooks:
+            length = int(min(self._count, codebook.entries.size) - 1).bit_length()
+            bits += 32 * codebook.entries.size + codebook.indices.size * length
+        error = sum(codebook.error for codebook in codebooks) / count
+        stored = f"{4 * count:,} bytes -> {-(-bits // 8):,} as indices and codebooks"
+        return f"{len(codebooks)} weights shared: mean squared error {error:.3g}; {stored}"
 
 
 def _share(graph: Graph, weight: Value, codebook: Codebook) -> Value:
@@ -173,6 +182,21 @@ def _share(graph: Graph, weight: Value, codebook: Codebook) -> Value:
     return shared
 
 
+def _why_no_layer(node: Node) -> str | None:
+    """Why an op that multiplies by constants is no layer yet; None for every other op."""
+    if not any(isinstance(value.op, Constant) and value.type.rank > 1 for value in node.inputs):
+        return None
+    match node.op:
+        case MatMul() | Einsum():
+            return "simplify makes a linear layer of it, run that before"
+        case Recurrent():
+            return "split-recurrent takes a linear layer out of it, run that before"
+        case Recurrence():
+            return "a recurrence stays in float"
+        case _:
+            return None
+
+
 def _why_not_constant(weight: Value) -> str:
     match weight.op:
         case Gather() if weight.producer is not None and isinstance(weight.producer.inputs[1].op, Constant):
@@ -190,6 +214,15 @@ def _narrow(indices: np.ndarray) -> np.ndarray:
     return indices.astype(fitting)
 
 
-def _describe(count: int, codebook: Codebook, error: float) -> str:
+def _describe(codebook: Codebook) -> str:
     zero = ", one of them zero" if codebook.has_zero else ""
-    return f"{count:,} weights take {codebook.entries.size} values{zero}; mean squared error {error / count:.3g}"
+    count, error = codebook.indices.size, codebook.error / codebook.indices.size
+    return f"{count:,} weights take {codebook.entries.size} values{zero}; mean squared error {error:.3g}"
+
+
+def _output_axis(node: Node) -> int:
+    return 1 if isinstance(node.op, ConvTranspose) else 0
+
+
+def _with_zero(centroids: np.ndarray, has_zero: bool) -> np.ndarray:
+    return np.concatenate([np.zeros(int(has_zero), np.float32), centroids])

@@ -274,6 +274,29 @@ def test_layers_that_stay_are_reported_with_the_reason() -> None:
     assert not Pipeline.parse("share-weights{bits=6}").run(graph)
 
 
+class Sequence(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.matrix = nn.LSTM(6, 8, batch_first=True), nn.Parameter(torch.randn(8, 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.cells(x)[0] @ self.matrix
+        return y
+
+
+def test_products_that_are_no_layers_yet_say_what_makes_them_layers() -> None:
+    torch.manual_seed(0)
+    graph = octavo.trace(Sequence().eval(), (torch.zeros(2, 5, 6),))
+    lines: list[str] = []
+    context = PassContext(report=lines.append)
+    Pipeline.parse("share-weights{bits=3}").run(graph, context)
+    assert any("run that before" in line and "split-recurrent" in line for line in lines)
+    lines.clear()
+    Pipeline.parse("split-recurrent,simplify,share-weights{bits=3}").run(graph, context)
+    assert "2 weights shared" in lines[-1]
+    assert [line for line in lines if "keeps" in line] == ["cells keeps its weights: a recurrence stays in float"]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [("bits=0", "bits=0"), ("bits=9", "bits=9"), ("clusters=1", "clusters=1"), ("iterations=0", "iterations=0")],
