@@ -4,6 +4,7 @@ python -m compression run baseline pruned50 --seeds 0 1 2   train, and what they
 python -m compression run --smoke                           every stage on few images, apart from the results
 python -m compression evaluate                              measure on the test images what was not measured yet
 python -m compression evaluate --again                      measure all stored networks once more
+python -m compression report                                render docs/compression.md from what was measured
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 
 import octavo
 
+from . import report
 from .experiments import STAGES
 from .records import Record, Store
 from .runner import Runner
@@ -29,6 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     store = Store.within(Store().work / "smoke") if given.smoke else Store()
     runner = Runner(store, SMOKE if given.smoke else None, report=lambda line: print(f"  {line}", flush=True))
     try:
+        if given.action == "report":
+            report.write(store, store.work if given.smoke else report.DOCS)
+            return
         for name in given.stages or STAGES:
             for seed in given.seeds:
                 if given.action == "run":
@@ -47,7 +52,7 @@ def _show(record: Record, images: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="compression", description="Train small networks and compress them.")
-    parser.add_argument("action", choices=("run", "evaluate"))
+    parser.add_argument("action", choices=("run", "evaluate", "report"))
     parser.add_argument("stages", nargs="*", help=f"{', '.join(STAGES)}; all by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--smoke", action="store_true", help=f"a trial: {SMOKE} images, two epochs")

@@ -10,6 +10,9 @@ from octavo.passes.training.loop import Settings
 
 QUANTIZE = "prepare,observe{method=mse},calibrate,quantize"
 FREEZE = "lower-integer,finish"
+QUANTIZE_INT4 = "prepare,observe{method=mse},calibrate,quantize{weight-bits=4,weight-range=mse,keep-int8=[stem.0;head]}"
+# Zeros stay zeros, and what shares a value goes on to, when weights go to the nearest step.
+FREEZE_SPARSE = "prepare,observe{method=mse},calibrate,quantize{rounding=nearest},lower-integer,finish"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Stage:
         loss: the terms to minimize.
         teacher: the stage whose network those terms compare with.
         learn_scales: step sizes train too.
+        keep_zeros: weights that are zero stay so in training.
         precision: of the products in training: bfloat16 takes half the time, but blurs the grid of eight bits.
         after: the pipeline that ends it. A stage that freezes is evaluated as a compiled bundle.
     """
@@ -47,6 +51,7 @@ class Stage:
     loss: tuple[Term, ...] = (Term("cross-entropy"),)
     teacher: str | None = None
     learn_scales: bool = False
+    keep_zeros: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     after: str = ""
 
@@ -60,51 +65,55 @@ DISTILLED = (Term("cross-entropy", 0.5), Term("soft-labels", 0.5))
 SCRATCH = Settings(epochs=12, batch_size=128, lr=0.1, warmup=0.5)
 HEALING = Settings(epochs=8, batch_size=128, lr=0.05, warmup=0.25)
 QAT = Settings(epochs=3, batch_size=128, optimizer="adam", lr=2e-4, weight_decay=0.0)
+SHARED = Settings(epochs=3, batch_size=128, optimizer="adam", lr=1e-4, weight_decay=0.0)
 LENET = Settings(epochs=40, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
-LENET_QAT = Settings(epochs=10, batch_size=64, optimizer="adam", lr=1e-4, weight_decay=0.0)
+LENET_FINE = Settings(epochs=10, batch_size=64, optimizer="adam", lr=1e-4, weight_decay=0.0)
 
 
 def _resnet(title: str, **options: Any) -> Stage:
     return Stage(title, "fashion-mnist", "resnet20", **options)
 
 
-def _quantized(parent: str) -> dict[str, Any]:
-    """Options of quantization-aware training against the baseline."""
-    learned = {"settings": QAT, "loss": DISTILLED, "teacher": "baseline", "learn_scales": True}
-    return {"parent": parent, "before": QUANTIZE, "after": FREEZE, **learned}
+def _healed(title: str, parent: str, before: str, settings: Settings, **options: Any) -> Stage:
+    """Fine-tuned with the baseline as teacher, in bfloat16."""
+    distilled = {"settings": settings, "loss": DISTILLED, "teacher": "baseline", "precision": "bfloat16"}
+    return _resnet(title, parent=parent, before=before, **distilled, **options)
+
+
+def _quantized(title: str, parent: str, before: str) -> Stage:
+    """Quantization-aware training with the baseline as teacher."""
+    distilled = {"settings": QAT, "loss": DISTILLED, "teacher": "baseline", "learn_scales": True}
+    return _resnet(title, parent=parent, before=before, after=FREEZE, **distilled)
 
 
 def _lenet(network: str, title: str) -> dict[str, Stage]:
     def stage(title: str, **options: Any) -> Stage:
         return Stage(title, "digits", network, **options)
 
+    sparse, shared = f"{network}-sparse", f"{network}-shared"
+    qat = {"before": QUANTIZE, "settings": LENET_FINE, "learn_scales": True, "after": FREEZE}
+    zeros = {"before": "sparsify{ratio=0.9}", "settings": LENET, "keep_zeros": True}
+    values = {"before": "share-weights{bits=4}", "settings": LENET_FINE, "after": FREEZE_SPARSE}
     return {
         network: stage(title, settings=LENET),
-        f"{network}-int8": stage(
-            f"{title}, int8",
-            parent=network,
-            before=QUANTIZE,
-            settings=LENET_QAT,
-            learn_scales=True,
-            after=FREEZE,
-        ),
+        f"{network}-int8": stage(f"{title}, int8 in training", parent=network, **qat),
+        sparse: stage(f"{title}, nine of ten weights zero", parent=network, **zeros),
+        shared: stage(f"{title}, of these 16 values per layer, then int8", parent=sparse, **values),
     }
 
 
 STAGES: Mapping[str, Stage] = {
     "baseline": _resnet("ResNet-20", settings=SCRATCH, precision="bfloat16"),
     "ptq-int8": _resnet("int8 after training", parent="baseline", before="int8"),
-    "qat-int8": _resnet("int8 in training", **_quantized("baseline")),
-    "pruned50": _resnet(
-        "half of the MACs pruned, fine-tuned with the teacher",
-        parent="baseline",
-        before="prune-channels{ratio=0.5,of=macs}",
-        settings=HEALING,
-        loss=DISTILLED,
-        teacher="baseline",
-        precision="bfloat16",
+    "qat-int8": _quantized("int8 in training", "baseline", QUANTIZE),
+    "ptq-int4": _resnet("4-bit weights after training", parent="baseline", before=f"{QUANTIZE_INT4},{FREEZE}"),
+    "qat-int4": _quantized("4-bit weights in training", "baseline", QUANTIZE_INT4),
+    "pruned50": _healed("half of the MACs pruned", "baseline", "prune-channels{ratio=0.5,of=macs}", HEALING),
+    "pipeline": _quantized("pruned, then int8 in training", "pruned50", QUANTIZE),
+    "sparse80": _healed("four of five weights zero", "baseline", "sparsify{ratio=0.8}", HEALING, keep_zeros=True),
+    "sparse-shared": _healed(
+        "of these 16 values per layer, then int8", "sparse80", "share-weights{bits=4}", SHARED, after=FREEZE_SPARSE
     ),
-    "pipeline": _resnet("pruned, then int8 in training", **_quantized("pruned50")),
     **_lenet("lenet-300-100", "LeNet-300-100"),
     **_lenet("lenet-5", "LeNet-5"),
 }
