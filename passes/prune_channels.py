@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -107,15 +108,16 @@ class PruneChannels(Pass):
 
     def _prune(self, graph: Graph, channels: Channels, context: PassContext) -> bool:
         sizes = {group.axes: len(group.units) for group in channels.groups}
+        multiple = self._multiple(context)
         random = np.random.default_rng(self.seed)
         before = left = self._amount(graph, channels, (), context).left(())
         removed = 0
         for step in range(1, self.steps + 1):
             evidence = gather_evidence(graph, channels, self.importance, context.calibration, random)
-            rankings = [self._ranking(channels, group, sizes[group.axes], evidence) for group in channels.groups]
-            rankings = [ranking for ranking in rankings if not self._is_kept(ranking.group)]
+            free = [group for group in channels.groups if not self._is_kept(group)]
+            rankings = [self._ranking(channels, group, sizes[group.axes], evidence, multiple) for group in free]
             amount = self._amount(graph, channels, rankings, context)
-            counts = self._counts(rankings, amount, before * (1 - (self.ratio or 0) * step / self.steps))
+            counts = self._counts(rankings, amount, before * (1 - (self.ratio or 0) * (step / self.steps)))
             units, left = chosen(rankings, counts), amount.left(counts)
             remove_units(graph, channels, units)
             channels = channels.without(units)
@@ -127,11 +129,13 @@ class PruneChannels(Pass):
         context.report(f"{removed} of {total} channels removed; {self.of} {before:,.0f} -> {left:,.0f}")
         return removed > 0
 
-    def _ranking(self, channels: Channels, group: ChannelGroup, size: int, evidence: Evidence) -> Ranking:
+    def _ranking(
+        self, channels: Channels, group: ChannelGroup, size: int, evidence: Evidence, multiple: int
+    ) -> Ranking:
         """The units of a group that had ``size`` of them in the beginning."""
         scores = score_units(channels, group, self.importance, evidence)
         order = np.argsort(scores, kind="stable")
-        return Ranking(group, group.units[order], scores[order], int(np.ceil(self.least * size)), self.multiple)
+        return Ranking(group, group.units[order], scores[order], int(np.ceil(self.least * size)), multiple)
 
     def _counts(self, rankings: Sequence[Ranking], amount: Amount, goal: float) -> Counts:
         if self.threshold is not None:
@@ -148,9 +152,17 @@ class PruneChannels(Pass):
     def _measure(self, context: PassContext) -> Measure:
         if self.of != "latency":
             return count_macs if self.of == "macs" else count_parameters
+        return partial(context.cost or modelled_latency, level=self._level(context))
+
+    def _level(self, context: PassContext) -> IsaLevel:
         levels = context.target.levels if context.target else ()
-        level = levels[-1] if levels else IsaLevel("any", (), vector_bytes=32, channel_multiple=self.multiple)
-        return partial(context.cost or modelled_latency, level=level)
+        return levels[-1] if levels else IsaLevel("any", (), vector_bytes=32, channel_multiple=self.multiple)
+
+    def _multiple(self, context: PassContext) -> int:
+        """Greed looks one choice ahead, and less than a tile saves nothing."""
+        if self.of == "latency" and self.scope == "greedy":
+            return math.lcm(self.multiple, self._level(context).channel_multiple)
+        return self.multiple
 
     def _is_kept(self, group: ChannelGroup) -> bool:
         origins = {node.origin for value, _ in group.axes for node in [value.producer] if node}

@@ -53,11 +53,12 @@ class Channels:
     def without(self, units: np.ndarray) -> Channels:
         """The channels of the graph that is left when ``units`` go; numbers of units stay what they are.
 
-        Nothing is analyzed again, so that a merged axis goes on following the factor that it followed.
+        Nothing is analyzed again, so that a merged axis goes on following the factor that it followed. A group may be
+        left with one unit, which must stay.
         """
         unit_of = {axis: numbers[~np.isin(numbers, units)] for axis, numbers in self.unit_of.items()}
         left = (ChannelGroup(group.axes, np.setdiff1d(group.units, units)) for group in self.groups)
-        return Channels(unit_of, tuple(group for group in left if len(group.units) > 1), self.reasons)
+        return Channels(unit_of, tuple(group for group in left if len(group.units)), self.reasons)
 
 
 def find_channels(graph: Graph) -> Channels:

@@ -144,6 +144,18 @@ def test_rounds_keep_the_least_share_of_the_beginning() -> None:
     assert lines[-1].startswith("8 of 16 channels removed; macs ")
 
 
+@pytest.mark.parametrize("scope", ["local", "global", "greedy"])
+def test_rounds_end_when_one_channel_is_left(scope: str) -> None:
+    graph = traced("squeeze-excite")
+    lines: list[str] = []
+    run(graph, f"ratio=0.99,of=channels,steps=3,least=0,scope={scope}", PassContext(report=lines.append))
+    assert widths(graph) == [1, 1, 1, 1, 5]
+    assert lines[-2:] == [
+        "no more than 87.5% of the channels can go: the other channels must stay",
+        "14 of 16 channels removed; channels 16 -> 2",
+    ]
+
+
 def test_latency_counts_whole_tiles_or_bytes() -> None:
     level = IsaLevel("any", (), vector_bytes=32, channel_multiple=16)
 
@@ -167,11 +179,12 @@ def test_latency_is_that_of_the_best_level() -> None:
     assert seen == {"new"}
 
 
-def test_a_compilation_prunes_to_tiles_of_its_target() -> None:
+@pytest.mark.parametrize("scope", ["local", "greedy"])
+def test_a_compilation_prunes_to_tiles_of_its_target(scope: str) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1)).eval()
     graph = octavo.trace(module, (torch.zeros(1, 32, 16, 16),))
-    pipeline = Pipeline.parse("prepare,prune-channels{ratio=0.3,of=latency}")
+    pipeline = Pipeline.parse(f"prepare,prune-channels{{ratio=0.3,of=latency,scope={scope}}}")
     target = Target("any", "any", (IsaLevel("any", (), vector_bytes=32, channel_multiple=16),))
     (tiled,), (free,) = (Freezer(pipeline, target=known).freeze([graph]) for known in (target, None))
     assert widths(tiled) == [16, 4]
