@@ -14,7 +14,7 @@ from octavo.ir.errors import PassError, UsageError
 from octavo.passes import PassContext, Pipeline, registry
 from octavo.passes.base import Remark
 from octavo.passes.observers import NumericsCheck
-from octavo.passes.registry import find_pass, load_passes
+from octavo.passes.registry import all_passes, find_pass, load_passes
 from support.documents import ROOT, blocks, run_command
 
 PAGE = "docs/writing-a-pass.md"
@@ -22,6 +22,8 @@ PAGE = "docs/writing-a-pass.md"
 
 @pytest.fixture(autouse=True)
 def only_this_test_knows_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built-in passes come first: one imported meanwhile would be known to the copy alone, and never again."""
+    assert list(all_passes())
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
