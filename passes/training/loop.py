@@ -57,12 +57,18 @@ class Settings:
     ``lr`` rises over ``warmup`` epochs and falls to zero by ``schedule``. ``patience`` counts epochs without a better
     validation result (0: never stop early). ``freeze_norms`` is the epoch from which batch normalization keeps its
     statistics.
+
+    ``scale_lr`` is a factor on ``lr`` for learned scales. A step of Adam is as long as ``lr`` says, however small the
+    gradient and the number that moves. So by default a scale of a grid up to n moves by 1/n of that, and with it the
+    end of its range, n steps away, as far as a weight: n is 127 for 8 bits. For SGD the gradients are in proportion
+    already (Esser et al., 2020), and the factor is 1.
     """
 
     epochs: int = 10
     batch_size: int = 128
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = 0.1
+    scale_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -73,9 +79,15 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("lr", 0.0), ("patience", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("lr", 0.0), ("scale_lr", 0.0), ("patience", 0)):
+            if (getattr(self, name) or 0) < least:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}", expected=f"at least {least}")
+
+    def scale_factor(self, high: int) -> float:
+        """What ``lr`` is multiplied with for the scale of a grid whose largest integer is ``high``."""
+        if self.scale_lr is not None:
+            return self.scale_lr
+        return 1.0 if self.optimizer == "sgd" else 1.0 / high
 
 
 @dataclass
@@ -164,7 +176,7 @@ class Trainer:
         sums: dict[str, float] = {}
         for number, index in enumerate(order):
             for group in optimizer.param_groups:
-                group["lr"] = self._rate(epoch + number / batches)
+                group["lr"] = self._rate(epoch + number / batches) * group["factor"]
             if self.sparsity:
                 self.sparsity.apply(self.module, epoch * batches + number, batches)
             inputs, labels = self.train.at(index[rank::world])
@@ -224,12 +236,13 @@ class Trainer:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Weight decay is for matrices and kernels, not for biases, scales and norms."""
-        settings, parameters = self.settings, self._parameters()
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        settings, scales = self.settings, self.module.learned_scales()
+        members: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in self._parameters():
+            factor = settings.scale_factor(scales[parameter]) if parameter in scales else 1.0
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            members.setdefault((factor, decay), []).append(parameter)
+        groups = [{"params": p, "factor": f, "weight_decay": d} for (f, d), p in members.items()]
         if settings.optimizer == "sgd":
             return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
         return (torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW)(groups, settings.lr)

@@ -22,6 +22,8 @@ from ...ir.ops.norm import BatchNorm
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.ops.shape import Pad
 from ...ir.types import DType
+from ..base import PassContext
+from ..eliminate_dead import EliminateDead
 from ..pruning.sparsity import Pattern, Scope, choose_zeros, find_layers
 from ..quantize import grid_node
 from .losses import find_value
@@ -78,6 +80,8 @@ class TrainableGraph(nn.Module):
         if frozen is not None:
             raise PassError("a frozen graph does not train", where=frozen.where, hint="train it before lower-integer")
         self._graph = graph.clone()
+        # What no output depends on gets no gradients, which processes that train together would wait for.
+        EliminateDead().apply(self._graph, PassContext())
         self._momentum = momentum
         self._paths: dict[Value, str] = {}
         self._masks: dict[Value, str] = {}
@@ -119,6 +123,11 @@ class TrainableGraph(nn.Module):
             assert value.producer is not None
             value.producer.op = Constant(Tensor.of(to_numpy(self._tensor(value))))
         return self._graph.clone()
+
+    def learned_scales(self) -> dict[nn.Parameter, int]:
+        """The scales that train, each with the largest integer of its grid: times the scale the end of its range."""
+        paths = {value: path for value, path in self._paths.items() if value in self._least}
+        return {self.get_parameter(path): _grid(value).high for value, path in paths.items()}
 
     def sparsify(self, ratio: float, pattern: Pattern, scope: Scope = "local", keep: Sequence[str] = ()) -> None:
         """Make the smallest weights zero for good, until the share ``ratio`` is; what is zero already counts.
@@ -257,8 +266,12 @@ def _is_operand(value: Value, places: Sequence[tuple[type[Op], str]]) -> bool:
 
 def _step_factor(scale: Value) -> float:
     """1 / sqrt(elements of one scale * levels above zero): the gradient of a scale in proportion to its size."""
-    node = scale.users[0]
-    assert isinstance(node.op, FakeQuantize)
-    x = node.inputs[0].type
+    x = scale.users[0].inputs[0].type
     elements = math.prod(size for size in x.shape if isinstance(size, int)) / max(scale.type.size, 1)
-    return 1.0 / math.sqrt(elements * node.op.high)
+    return 1.0 / math.sqrt(elements * _grid(scale).high)
+
+
+def _grid(scale: Value) -> FakeQuantize:
+    op = scale.users[0].op
+    assert isinstance(op, FakeQuantize)
+    return op

@@ -15,6 +15,7 @@ import pytest
 import torch
 from octavo.ir import Graph
 from octavo.ir.errors import UsageError
+from octavo.passes import PassContext, Pipeline
 from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
 from octavo.passes.training.losses import TERMS, Attention, Loss, Step, make_term
 from torch import nn
@@ -27,6 +28,13 @@ def network(width: int = 12, seed: int = 0) -> Graph:
     module = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 3)).eval()
     batch = torch.export.Dim("n", min=2)
     return octavo.trace(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
+
+
+def quantized() -> Graph:
+    graph = network()
+    pipeline = Pipeline.parse("prepare,observe{method=minmax},calibrate,quantize")
+    pipeline.run(graph, PassContext(calibration=[{graph.inputs[0].name: clouds(3).inputs[0].numpy()}]))
+    return graph
 
 
 def clouds(seed: int, count: int = 200) -> Samples:
@@ -60,6 +68,30 @@ def test_it_learns(tmp_path: Path, optimizer: Any) -> None:
     assert [entry["epoch"] for entry in log] == [0, 1, 2, 3]
     assert log[-1]["train"]["loss"] < log[0]["train"]["loss"]
     assert log[-1]["lr"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scale_lr", "factor"),
+    [("adam", None, 1 / 127), ("adamw", None, 1 / 127), ("adam", 0.25, 0.25), ("sgd", 0.0, 0.0), ("sgd", None, None)],
+)
+def test_learned_scales_move_by_a_rate_of_their_own(
+    tmp_path: Path, optimizer: Any, scale_lr: float | None, factor: float | None
+) -> None:
+    """The first step of Adam is as long as the rate says, so it shows the rate."""
+    settings = Settings(1, 200, optimizer, 1e-3, scale_lr, weight_decay=0.0, schedule="constant")
+    module = octavo.to_torch(quantized(), learn_scales=True)
+    scales = module.learned_scales()
+    before = {parameter: parameter.detach().clone() for parameter in module.parameters()}
+    criterion = loss(network(), {"cross-entropy": {}})
+    Trainer(module, criterion, clouds(1), clouds(2, 100), settings, tmp_path).run()
+    moved = {parameter: (parameter.detach() - old).abs().max() for parameter, old in before.items()}
+    assert 0 < len(scales) < len(before)
+    for parameter, distance in moved.items():
+        expected = 1.0 if parameter not in scales else factor
+        if optimizer != "sgd" and expected is not None:
+            assert float(distance) == pytest.approx(1e-3 * expected, rel=0.02)
+        else:
+            assert bool(distance > 0) == (expected != 0.0)
 
 
 class StopError(Exception):
