@@ -215,6 +215,8 @@ def _operand_obstacle(node: Node) -> str | None:
             return _sum_obstacle(node, node.op.rank)
         case Softmax(axis=axis) if node.inputs[0].type.shape[axis] == 1:
             return "a softmax over one element"
+        case Softmax(axis=axis) if not isinstance(node.inputs[0].type.shape[axis], int):
+            return "the summed dimension is not fixed"
         case AvgPool() | MaxPool() if len(node.op.kernel) > 2:
             return f"{len(node.op.kernel)}-d pooling has no integer kernel"
         case Resize(mode="cubic"):

@@ -122,7 +122,7 @@ def before_layer(node: Node, rewriter: Rewriter) -> bool:
     if norm is None or not isinstance(norm.op, BatchNorm):
         return False
     layer, weight = node.op, array_of(node.inputs[1])
-    bias = _bias_of(node, node.output.type.static_shape[-1 if isinstance(layer, Linear) else 1])
+    bias = None if weight is None else _bias_of(node, len(weight))
     affine = _affine_of(norm, norm.inputs[0], 1)
     if affine is None or weight is None or bias is None:
         return rewriter.note(node, "weights or normalization parameters are not constant")

@@ -267,7 +267,10 @@ def lower_softmax(site: Site, node: Node) -> Value | None:
         return None
     x = operands[0].type
     axis = op.axis % x.rank
-    table = QSoftmax.table(quant_of(x).scale[0], x.static_shape[axis])
+    length = x.shape[axis]
+    if not isinstance(length, int):
+        return None
+    table = QSoftmax.table(quant_of(x).scale[0], length)
     return site.insert(node, QSoftmax(axis, table, site.out_grid(node)), operands)
 
 
@@ -278,7 +281,9 @@ def lower_layer_norm(site: Site, node: Node) -> Value | None:
     assert isinstance(op, LayerNorm)
     if x is None:
         return None
-    shape = x.type.static_shape[x.type.rank - op.rank :]
+    shape = [size for size in x.type.shape[x.type.rank - op.rank :] if isinstance(size, int)]
+    if len(shape) < op.rank:
+        return None
     affine = [v.op.data.numpy().astype(np.float64) for v in node.inputs[1:] if isinstance(v.op, Constant)]
     unit = 1.0 if out is None else float(out.scale[0])
     gain = affine[0] if affine else np.ones(shape)
