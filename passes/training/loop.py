@@ -20,7 +20,7 @@ from ...ir.errors import UsageError
 from ...ir.graph import Graph
 from ..base import ignore_progress, ignore_text
 from .integer import shipped
-from .losses import Loss, Step
+from .losses import Loss, Step, right_classes, squared_errors
 from .module import TrainableGraph
 from .sparsity import GradualSparsity
 
@@ -305,9 +305,10 @@ def evaluate(module: TrainableGraph, samples: Samples, batch_size: int) -> float
         if labels is None:
             raise UsageError("validation data needs labels")
         if labels.is_floating_point():
-            error += float(torch.square(answers - labels).mean()) * len(index)
+            error += float(squared_errors(answers, labels).mean()) * len(index)
         else:
-            right += float((answers.argmax(-1) == labels).sum())
+            found = right_classes(answers, labels)
+            right += float(found.sum()) * len(index) / found.numel()
     return right / len(samples) if not error else -error / len(samples)
 
 

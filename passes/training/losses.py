@@ -6,6 +6,7 @@ Every term is a function of a :class:`Step`; a new one is registered by name in 
 from __future__ import annotations
 
 import difflib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ...ir.errors import UsageError
 from ...ir.graph import Graph, Value
 from ...ir.op import operand_index
 from ...ir.ops.norm import BatchNorm
-from ...ir.types import DType
+from ...ir.types import DType, format_shape
 from ..pruning.groups import find_channels
 
 _TINY = 1e-24
@@ -60,39 +61,62 @@ class Term(nn.Module, ABC):
 
 
 class CrossEntropy(Term):
-    """Cross-entropy with class labels; ``smoothing`` gives the other classes a share."""
+    """Cross-entropy with class labels, the mean over all of them; ``smoothing`` gives the other classes a share.
+
+    :func:`class_axis` says which axis of the output counts classes. Labels may be floats as well: chances of classes,
+    in the output's shape, with classes on axis 1.
+    """
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
+        if not (_is_number(smoothing) and 0 <= smoothing < 1):
+            raise UsageError(f"smoothing is {smoothing!r}", expected="a number from 0, below 1")
         self.smoothing = smoothing
 
     def forward(self, step: Step) -> torch.Tensor:
-        return F.cross_entropy(step.logits, _labels(step), label_smoothing=self.smoothing)
+        labels = _labels(step)
+        axis = 1 if labels.is_floating_point() else class_axis(step.logits.shape, labels.shape)
+        return F.cross_entropy(step.logits.movedim(axis, 1), labels, label_smoothing=self.smoothing)
 
 
 class MeanSquaredError(Term):
     """Mean squared error with targets of the output's shape."""
 
     def forward(self, step: Step) -> torch.Tensor:
-        return F.mse_loss(step.logits, _labels(step))
+        return _mean_squared_error(step.logits, _labels(step))
 
 
 class SoftLabels(Term):
     """Kullback-Leibler divergence from the teacher's softened classes, times temperature squared.
 
-    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015. The mean over all places where the
+    output tells classes apart: on the axis that the labels say (:func:`class_axis`). Without class labels it is axis 1
+    of images and the last one of all else.
     """
 
     needs_teacher = True
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
+        if not (_is_number(temperature) and temperature > 0):
+            raise UsageError(f"temperature is {temperature!r}", expected="a number above 0")
         self.temperature = temperature
 
+    @classmethod
+    def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
+        _check_outputs(own, teacher)
+        return cls(**options)
+
     def forward(self, step: Step) -> torch.Tensor:
-        own = F.log_softmax(step.logits / self.temperature, -1)
-        wanted = F.log_softmax(_teacher(step) / self.temperature, -1)
-        return F.kl_div(own, wanted, reduction="batchmean", log_target=True) * self.temperature**2
+        labels, rank = step.labels, step.logits.ndim
+        if labels is not None and not labels.is_floating_point():
+            axis = class_axis(step.logits.shape, labels.shape)
+        else:
+            axis = 1 if rank > 3 else rank - 1
+        own = F.log_softmax(step.logits / self.temperature, axis)
+        wanted = F.log_softmax(_teacher(step) / self.temperature, axis)
+        places = own.numel() // own.shape[axis]
+        return F.kl_div(own, wanted, reduction="sum", log_target=True) / places * self.temperature**2
 
 
 class Logits(Term):
@@ -100,8 +124,13 @@ class Logits(Term):
 
     needs_teacher = True
 
+    @classmethod
+    def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
+        _check_outputs(own, teacher)
+        return cls(**options)
+
     def forward(self, step: Step) -> torch.Tensor:
-        return F.mse_loss(step.logits, _teacher(step))
+        return _mean_squared_error(step.logits, _teacher(step))
 
 
 class Features(Term):
@@ -122,9 +151,15 @@ class Features(Term):
 
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        assert teacher is not None
-        pairs = options["pairs"]
-        return cls(pairs, [(_channels(own, a), _channels(teacher, b)) for a, b in pairs])
+        found = _find_pairs(options, own, teacher)
+        for one, other in found.values():
+            places = [_places(value.type.shape) for value in (one, other)]
+            if one.type.rank != other.type.rank or not _fit(*places):
+                raise UsageError(
+                    f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
+                    expected="pairs that differ in channels alone",
+                )
+        return cls(tuple(found), [(_channels(one), _channels(other)) for one, other in found.values()])
 
     def forward(self, step: Step) -> torch.Tensor:
         losses = [
@@ -145,11 +180,19 @@ class Attention(Term):
 
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        assert teacher is not None
-        for graph, name in [(own, a) for a, _ in options["pairs"]] + [(teacher, b) for _, b in options["pairs"]]:
-            if find_value(graph, name).type.rank < 3:
-                raise UsageError(f"value {name!r} has no places, channels alone", hint="compare it by loss features")
-        return cls(**options)
+        found = _find_pairs(options, own, teacher)
+        for value in (value for pair in found.values() for value in pair):
+            if value.type.rank < 3:
+                raise UsageError(
+                    f"value {value.name!r} has no places, channels alone", hint="compare it by loss features"
+                )
+        for one, other in found.values():
+            if not _fit(_places(one.type.shape), _places(other.type.shape)):
+                raise UsageError(
+                    f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
+                    expected="maps of one size",
+                )
+        return cls(tuple(found))
 
     def forward(self, step: Step) -> torch.Tensor:
         losses = [
@@ -173,9 +216,10 @@ class L1(Term):
 
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        scales: bool = dict(options).pop("scales", False)
-        if extra := set(options) - {"scales"}:
-            raise TypeError(f"unexpected options {', '.join(sorted(extra))}")
+        scales = options.get("scales", False)
+        _check_options(options, ("scales",))
+        if not isinstance(scales, bool):
+            raise UsageError(f"scales is {scales!r}", expected="true or false")
         values = (value for group in find_channels(own).groups for value, _ in group.parameters)
         is_wanted = _is_scale if scales else _is_weight
         names = dict.fromkeys(value.name for value in values if is_wanted(value))
@@ -205,8 +249,7 @@ class GroupLasso(Term):
 
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        if options:
-            raise TypeError(f"unexpected options {', '.join(sorted(options))}")
+        _check_options(options, ())
         channels = find_channels(own)
         units = np.concatenate([np.zeros(0, np.int64), *(group.units for group in channels.groups)])
         number_of = {int(unit): number for number, unit in enumerate(units)}
@@ -244,7 +287,8 @@ def make_term(name: str, options: Mapping[str, Any], own: Graph, teacher: Graph 
     """The term called ``name`` for a network and its teacher.
 
     Raises:
-        UsageError: no such term, it does not take these options, or it wants a teacher and there is none.
+        UsageError: no such term, it does not take these options or values of them, it names values that the network
+            or its teacher does not have, or it wants a teacher and there is none.
     """
     if name not in TERMS:
         close = difflib.get_close_matches(name, TERMS, 1)
@@ -254,15 +298,24 @@ def make_term(name: str, options: Mapping[str, Any], own: Graph, teacher: Graph 
         raise UsageError(f"loss {name} compares with a teacher, and there is none")
     try:
         return TERMS[name].make(options, own, teacher)
-    except (TypeError, KeyError) as error:
+    except UsageError as error:
+        raise UsageError(f"loss {name}: {error.what}", expected=error.expected, hint=error.hint) from error
+    except TypeError as error:
         raise UsageError(f"loss {name}: {error}") from error
 
 
 class Loss(nn.Module):
-    """The weighted sum of terms."""
+    """The weighted sum of terms.
+
+    Raises:
+        UsageError: a weight is negative or no finite number.
+    """
 
     def __init__(self, terms: Mapping[str, Term], weights: Mapping[str, float]) -> None:
         super().__init__()
+        for name in terms:
+            if not (_is_number(weights[name]) and weights[name] >= 0):
+                raise UsageError(f"the weight of loss {name} is {weights[name]!r}", expected="a number from 0")
         self.terms = nn.ModuleDict({name.replace("-", "_"): term for name, term in terms.items()})
         self.weights = {name.replace("-", "_"): weights[name] for name in terms}
 
@@ -271,6 +324,67 @@ class Loss(nn.Module):
         values = {name: term(step) for name, term in self.terms.items()}
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return total, {name.replace("_", "-"): float(value.detach()) for name, value in values.items()}
+
+
+# Outputs and labels ------------------------------------------------------------------------------------------------
+
+
+def class_axis(outputs: Sequence[int], labels: Sequence[int]) -> int:
+    """The axis of outputs that counts classes, for labels of one class each; it is axis 1 or the last one.
+
+    The labels decide: without that axis, the shape of the outputs is theirs. ``[n, c]`` goes with labels ``[n]``, as
+    ``[n, c, h, w]`` does with ``[n, h, w]`` and ``[n, t, c]`` with ``[n, t]``.
+
+    Raises:
+        UsageError: the shapes do not fit, or both axes would do.
+    """
+    shape, wanted, last = tuple(outputs), tuple(labels), len(outputs) - 1
+    fitting = {axis for axis in (1, last) if 0 < axis <= last and shape[:axis] + shape[axis + 1 :] == wanted}
+    shown = f"class labels of shape {format_shape(wanted)} and an output of shape {format_shape(shape)}"
+    if not fitting:
+        raise UsageError(
+            f"{shown} do not fit", expected="the output to have one axis more, for classes: axis 1 or the last one"
+        )
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{shown} do not say whether axis 1 or axis {last} counts classes",
+            hint="an output with one class more, which no label names, tells them apart",
+        )
+    return fitting.pop()
+
+
+def right_classes(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Where the largest output is that of the labelled class, ``bool`` in the shape of the labels (integers).
+
+    Raises:
+        UsageError: the shapes do not fit.
+    """
+    return outputs.argmax(class_axis(outputs.shape, labels.shape)) == labels
+
+
+def squared_errors(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Squared differences, element by element.
+
+    Raises:
+        UsageError: the shapes differ; nothing is broadcast.
+    """
+    _check_same(outputs, targets)
+    return torch.square(outputs - targets)
+
+
+def _mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    _check_same(outputs, targets)
+    return F.mse_loss(outputs, targets)
+
+
+def _check_same(outputs: torch.Tensor, targets: torch.Tensor) -> None:
+    if outputs.shape != targets.shape:
+        shown = f"targets of shape {format_shape(targets.shape)}"
+        raise UsageError(f"{shown} for an output of shape {format_shape(outputs.shape)}", expected="the same shape")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_weight(value: Value) -> bool:
@@ -294,8 +408,8 @@ def _teacher(step: Step) -> torch.Tensor:
     return step.teacher
 
 
-def find_value(graph: Graph, name: str) -> Value:
-    """The value called ``name``, or the result of the node that the user calls so.
+def find_value(graph: Graph, name: str, owner: str = "network") -> Value:
+    """The value called ``name``, or the result of the node that the user calls so; messages call the graph ``owner``.
 
     Raises:
         UsageError: there is none; close names are listed.
@@ -304,15 +418,71 @@ def find_value(graph: Graph, name: str) -> Value:
     known |= {node.origin: node.outputs[0] for node in graph.nodes if node.origin}
     if name not in known:
         close = difflib.get_close_matches(name, known, 3)
-        raise UsageError(f"no value is named {name!r}", hint=f"did you mean {' or '.join(close)}?" if close else None)
+        layers = list(dict.fromkeys(node.origin for node in graph.nodes if node.origin))
+        raise UsageError(
+            f"no value is named {name!r} in the {owner}",
+            expected=f"a layer such as {', '.join(layers[:5])}" if layers and not close else None,
+            hint=f"did you mean {' or '.join(close)}?" if close else None,
+        )
     return known[name]
 
 
-def _channels(graph: Graph, name: str) -> int:
-    shape = find_value(graph, name).type.shape
+# Options of terms --------------------------------------------------------------------------------------------------
+
+_Shape = Sequence[object]
+
+
+def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
+    if extra := set(options) - set(known):
+        raise UsageError(f"unexpected options {', '.join(sorted(extra))}")
+
+
+def _check_outputs(own: Graph, teacher: Graph | None) -> None:
+    """What is compared has one shape, but for the batch."""
+    assert teacher is not None
+    mine, theirs = (graph.outputs[0].type for graph in (own, teacher))
+    if not _fit(mine.shape[1:], theirs.shape[1:]):
+        raise UsageError(f"the teacher's output is {theirs}", expected=f"{mine}, as for the network")
+
+
+def _find_pairs(
+    options: Mapping[str, Any], own: Graph, teacher: Graph | None
+) -> dict[tuple[str, str], tuple[Value, Value]]:
+    """The values of both graphs that the option ``pairs`` names."""
+    assert teacher is not None
+    _check_options(options, ("pairs",))
+    pairs: Any = options.get("pairs")
+    if not are_pairs(pairs):
+        raise UsageError(f"pairs is {pairs!r}", expected='names of values, for example [["layer1", "blocks.0"]]')
+    return {(a, b): (find_value(own, a), find_value(teacher, b, "teacher")) for a, b in pairs}
+
+
+def are_pairs(value: object) -> bool:
+    """Whether these are pairs of names, at least one."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(isinstance(p, list | tuple) and len(p) == 2 and all(isinstance(n, str) for n in p) for p in value)
+    )
+
+
+def _fit(one: _Shape, other: _Shape) -> bool:
+    """Whether shapes may be equal: names of dimensions stand for any size."""
+    return len(one) == len(other) and all(
+        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _places(shape: _Shape) -> _Shape:
+    """The axes between batch and channels, as :func:`_last` sees them."""
+    return shape[2:] if len(shape) == 4 else shape[1:-1]
+
+
+def _channels(value: Value) -> int:
+    shape = value.type.shape
     size = shape[1] if len(shape) == 4 else shape[-1]
     if not isinstance(size, int):
-        raise UsageError(f"value {name!r} has an unknown number of channels")
+        raise UsageError(f"value {value.name!r} has an unknown number of channels")
     return size
 
 
