@@ -19,7 +19,7 @@ from octavo.ir.text import load_graph, save_graph
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CODE = ("data.py", "networks.py", "runner.py")
-"""What of this package decides the bits of a training; the settings are in every record themselves."""
+"""What of this package decides the bits of a network; the settings are in every record themselves."""
 
 Record = dict[str, Any]
 
@@ -82,9 +82,10 @@ class Store:
 
 
 def code_digest() -> str:
-    """SHA-256 of the sources that train."""
-    package = Path(octavo.__file__).parent / "passes" / "training"
-    return _digest([*sorted(package.glob("*.py")), *(HERE / name for name in CODE)])
+    """SHA-256 of the sources that make a network: the IR and all passes, training among them, and the experiments."""
+    package = Path(octavo.__file__).parent
+    passes = sorted(path for part in ("ir", "passes") for path in (package / part).rglob("*.py"))
+    return _digest([*passes, *(HERE / name for name in CODE)])
 
 
 def surroundings() -> dict[str, Any]:

@@ -137,8 +137,8 @@ class Runner:
         settings = self._training(stage, seed)
         assert settings is not None
         teacher = self.store.graph(stage.teacher, seed) if stage.teacher else None
-        # Another folder for other settings: a checkpoint serves only the run that made it.
-        key = hashlib.sha256(json.dumps([self._settings(stage, seed), origin]).encode()).hexdigest()[:8]
+        # Another folder for other settings or code: a checkpoint serves only the run that made it.
+        key = hashlib.sha256(json.dumps([self._settings(stage, seed), origin, code_digest()]).encode()).hexdigest()[:8]
         folder = self.store.work / f"{name}-seed{seed}-{key}"
         made = {term.name: make_term(term.name, term.options, graph, teacher) for term in stage.loss}
         trainer = Trainer(
