@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..ir.constants import Tensor
-from ..ir.errors import CalibrationError, UsageError
+from ..ir.errors import CalibrationError, PassError, UsageError
 from ..ir.graph import Graph, Node, Precision, Value
 from ..ir.op import Quantization
 from ..ir.ops.constant import Constant
@@ -19,8 +19,8 @@ from ..ir.ops.quantize import FakeQuantize, Observer
 from ..ir.ops.shape import Concat
 from .base import Exactness, Pass, PassContext
 from .calibration.masks import MASK_MAGNITUDE, MASK_ROOM
-from .calibration.rounding import balanced
-from .calibration.steps import binary_scale, least_squares_scale
+from .calibration.rounding import balanced, unrepeated
+from .calibration.steps import LEAST_SCALE, binary_scale, least_squares_scale
 from .decide import activation_operands
 from .registry import register_pass
 
@@ -37,14 +37,16 @@ class Quantize(Pass):
     """Replace observers by fake quantization, and fake-quantize weights, one scale per output channel or per tensor.
 
     ``rounding`` moves weights onto their grid: each to the ``nearest`` step, or ``balanced``, so that the errors of an
-    output channel cancel (see :mod:`.calibration.rounding`).
+    output channel cancel (see :mod:`.calibration.rounding`). Either way equal weights of one scale become equal
+    integers, so codebooks of ``share-weights`` stay codebooks, and zeros stay zero.
 
     Weights of convolutions and linear layers have ``weight_bits`` bits: the integers from ``-(2**(bits - 1) - 1)`` to
     ``2**(bits - 1) - 1``, stored in bytes. ``keep_int8`` lists shell patterns over names of layers that keep 8.
     ``weight_range`` chooses the scale: for the grid to hold all weights (``max``), or for the least squared error
     (``mse``), which few bits need. Two bits are ternary weights, with ``mse`` those that Li and Liu ("Ternary Weight
     Networks", 2016) approximate by a rule for the threshold. One bit is the sign, times the mean magnitude (Rastegari
-    et al., "XNOR-Net", 2016); zeros count as -1.
+    et al., "XNOR-Net", 2016). It has no zero: zeros become -1, which is reported, and refused where
+    they are the most; a channel of zeros alone has a scale that is as good as zero.
     """
 
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
@@ -61,14 +63,19 @@ class Quantize(Pass):
             raise UsageError(f"quantize: weight-bits={self.weight_bits}", expected="1 to 8")
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
-        """Every observer must hold bounds: run ``calibrate`` before, or give ranges."""
+        """Every observer must hold bounds: run ``calibrate`` before, or give ranges.
+
+        Raises:
+            CalibrationError: observers without bounds.
+            PassError: weights or biases that are not finite, or one bit for a layer of mostly zeros.
+        """
         grids = quantize_activations(graph)
         for node in list(graph.nodes):
             if _quantized(node) and node.op.rule is Quantization.WEIGHTED:
-                self._quantize_weight(grids, node)
+                self._quantize_weight(grids, node, context)
         return grids.inserted > 0
 
-    def _quantize_weight(self, grids: Grids, node: Node) -> None:
+    def _quantize_weight(self, grids: Grids, node: Node, context: PassContext) -> None:
         """The weight's grid: symmetric, raised where the quantized bias or accumulator would leave int32."""
         weight = node.inputs[1]
         input_grid = grid_of(node.inputs[0])
@@ -79,16 +86,20 @@ class Quantize(Pass):
         bias = (
             node.inputs[2].op.data.numpy() if len(node.inputs) > 2 and isinstance(node.inputs[2].op, Constant) else None
         )
+        _require_finite(node, array, bias)
         # A group of a transposed convolution has outputs of its own: its weight is (C, O / groups, ...).
         mixed = isinstance(node.op, ConvTranspose) and node.op.groups > 1
         axis_or_none = None if self.weights == "per-tensor" or mixed else axis
         op = self._grid(node, axis_or_none)
+        if op.step > 1:
+            _consider_zeros(node, array, op.axis, context)
         scale = np.maximum(self._scale(array, op), _accumulator_floor(array, axis_or_none))
         if bias is not None:
             scale = np.maximum(scale, _bias_floor(bias, input_grid.scale, axis_or_none))
         if self.rounding == "balanced" and not mixed and op.step == 1:
             # By its largest weight, a channel ends on the last step but for float rounding.
-            rounded = round_weight(array, scale, axis, op.high if self.weight_range == "mse" else np.inf)
+            limit = op.high if self.weight_range == "mse" else np.inf
+            rounded = round_weight(array, scale, axis, limit)
             weight = grids.graph.constant(Tensor.of(rounded), before=node, origin=node.origin, name=weight.name)
         node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), op))
 
@@ -152,30 +163,53 @@ def weight_scale(weight: np.ndarray, axis: int | None, largest: int = 127) -> np
     """Symmetric scales (float64) that map the largest magnitude to ``largest``: shape () or (channels,)."""
     axes = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
     magnitude = np.abs(weight.astype(np.float64)).max(axis=axes)
-    return np.where(magnitude > 0, magnitude / largest, 1.0)
+    return np.where(magnitude > 0, np.maximum(magnitude / largest, LEAST_SCALE), 1.0)
 
 
 def round_weight(weight: np.ndarray, scale: np.ndarray, axis: int, limit: float = np.inf) -> np.ndarray:
     """The weight (float32) moved onto its grid with balanced errors; ``axis`` counts the output channels.
 
-    What lies more than ``limit`` steps from zero goes to that step, and takes no part in the balance.
+    ``scale`` has shape () or (channels,). Weights of one scale that are equal go to the nearest step, and so stay
+    equal. What lies more than ``limit`` steps from zero goes to that step, and takes no part in the balance.
     """
     steps = np.asarray(scale, np.float32)
     by_output = np.moveaxis(weight, axis, 0).copy()
     rows = np.broadcast_to(steps.reshape(-1, 1, 1), (by_output.shape[0], 1, 1))
     kernels = by_output.reshape(*by_output.shape[:2], -1)
+    single = unrepeated(kernels.reshape(1, -1)).reshape(kernels.shape) if steps.ndim == 0 else None
     block = max(1, _BLOCK // max(1, kernels[0].size))
     for start in range(0, len(kernels), block):
         part = slice(start, start + block)
-        inside = np.clip(kernels[part].astype(np.float64) / rows[part], -limit, limit)
-        kernels[part] = balanced(inside) * rows[part]
+        some = kernels[part]
+        movable = unrepeated(some.reshape(len(some), -1)).reshape(some.shape) if single is None else single[part]
+        inside = np.clip(some.astype(np.float64) / rows[part], -limit, limit)
+        kernels[part] = balanced(inside, movable) * rows[part]
     return np.ascontiguousarray(np.moveaxis(kernels.reshape(by_output.shape), 0, axis))
 
 
 def _positive(scale: float) -> float:
     """The float32 scale; a value that is always zero gets scale 1."""
-    rounded = float(np.float32(scale))
-    return rounded if rounded > 0 else 1.0
+    return float(np.float32(max(scale, LEAST_SCALE))) if scale > 0 else 1.0
+
+
+def _require_finite(node: Node, weight: np.ndarray, bias: np.ndarray | None) -> None:
+    for array, name in ((weight, "weight"), (bias, "bias")):
+        if array is not None and not np.isfinite(array).all():
+            count = int(np.count_nonzero(~np.isfinite(array)))
+            what = f"{count:,} of {array.size:,} elements of the {name} are infinite or not a number"
+            raise PassError(what, where=node.where, hint="give finite ones, or keep the layer in float")
+
+
+def _consider_zeros(node: Node, weight: np.ndarray, axis: int | None, context: PassContext) -> None:
+    """Say that zeros become -1, and refuse it where they are the most. Channels of zeros alone do well."""
+    channels = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    alive = channels[channels.any(axis=1)]
+    zeros = int(np.count_nonzero(alive == 0))
+    if 2 * zeros > alive.size:
+        what = f"weight-bits=1 has no zero, but {zeros:,} of {alive.size:,} weights are zero"
+        raise PassError(what, where=node.where, hint="take weight-bits=2, or list the layer in keep-int8")
+    if zeros:
+        context.report(f"{node.where}: {zeros:,} of {alive.size:,} weights are zero, and become -1 with weight-bits=1")
 
 
 def _accumulator_floor(weight: np.ndarray, axis: int | None) -> np.ndarray:

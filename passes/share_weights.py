@@ -60,8 +60,8 @@ class ShareWeights(Pass):
     (``random``, with ``seed``); k-means then takes at most ``iterations`` steps. ``keep`` lists shell patterns over
     names of layers that are left alone.
 
-    Equal weights of a channel become equal integers with ``quantize{rounding=nearest}``; ``balanced`` moves some of
-    them to the next step. An entry that is the only one beside zero does not train: it is a constant of one element.
+    ``quantize`` keeps equal weights of a channel equal, and zeros zero. An entry that is the only one beside zero does
+    not train: it is a constant of one element.
     """
 
     bits: int = 4

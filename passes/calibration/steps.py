@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+"""The smallest scale: the smallest normal float32. Below it scales lose bits, and at last they are zero."""
+
 _SHARES = 0.93 ** np.arange(48)
 """Scales to try, as shares of the one that holds the largest weight: down to one thirtieth of it."""
 
@@ -24,10 +27,10 @@ def least_squares_scale(weight: np.ndarray, axis: int | None, largest: int) -> n
     rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     magnitudes = np.abs(rows)
     widest = magnitudes.max(1).astype(np.float64) / largest
-    widest = np.where(widest > 0, widest, 1.0)
+    widest = np.where(widest > 0, np.maximum(widest, LEAST_SCALE), 1.0)
     best, most = widest, np.full(len(rows), -1.0)
     for share in _SHARES:
-        scale, explained = _fit(magnitudes, widest * share, largest)
+        scale, explained = _fit(magnitudes, np.maximum(widest * share, LEAST_SCALE), largest)
         best = np.where(explained > most, scale, best)
         most = np.maximum(most, explained)
     for _ in range(_ALTERNATIONS):
@@ -36,10 +39,12 @@ def least_squares_scale(weight: np.ndarray, axis: int | None, largest: int) -> n
 
 
 def binary_scale(weight: np.ndarray, axis: int | None) -> np.ndarray:
-    """Scales (float64), shape () or (channels,), of least squared error for signs alone: the mean magnitude."""
+    """Scales (float64), shape () or (channels,), of least squared error for signs alone: the mean magnitude.
+
+    A channel of zeros gets the smallest scale, since its signs are not zero.
+    """
     axes = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
-    mean = np.abs(weight.astype(np.float64)).mean(axis=axes)
-    return np.where(mean > 0, mean, 1.0)
+    return np.maximum(np.abs(weight.astype(np.float64)).mean(axis=axes), LEAST_SCALE)
 
 
 def _fit(magnitudes: np.ndarray, scale: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,4 +54,4 @@ def _fit(magnitudes: np.ndarray, scale: np.ndarray, largest: int) -> tuple[np.nd
     square = np.einsum("ij,ij->i", integers, integers, dtype=np.float64)
     used = square > 0
     square = np.where(used, square, 1.0)
-    return np.where(used, product / square, scale), np.where(used, product**2 / square, 0.0)
+    return np.where(used, np.maximum(product / square, LEAST_SCALE), scale), np.where(used, product**2 / square, 0.0)

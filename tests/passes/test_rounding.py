@@ -10,7 +10,7 @@ from octavo.ir.ops.conv import Conv
 from octavo.ir.ops.quantize import FakeQuantize
 from octavo.ir.types import f32
 from octavo.passes import PassContext, Pipeline
-from octavo.passes.calibration.rounding import balanced
+from octavo.passes.calibration.rounding import balanced, unrepeated
 from octavo.passes.quantize import round_weight
 
 
@@ -26,6 +26,35 @@ def test_errors_of_every_output_and_kernel_cancel(grid: np.ndarray) -> None:
     assert np.abs(error.sum(axis=(1, 2))).max() <= 0.5 + 1e-9
     assert np.abs(error.sum(axis=2)).max() <= 1.0 + 1e-9
     assert np.abs(error).max() <= 1.0
+
+
+@given(grids(), st.integers(1, 8), st.booleans())
+def test_equal_weights_of_a_scale_stay_equal_and_zeros_stay_zero(grid: np.ndarray, entries: int, per: bool) -> None:
+    random = np.random.default_rng(grid.size)
+    codebook = np.append(random.uniform(-1, 1, entries), 0.0).astype(np.float32)
+    weight = random.choice(codebook, grid.shape)
+    # Some weights belong to no codebook.
+    weight[..., 0] = np.where(random.random(weight.shape[:2]) < 0.3, grid[..., 0] / 130, weight[..., 0])
+    scale = np.asarray(1 / 127.0 if per else random.uniform(0.01, 0.1, len(weight)), np.float32)
+    rounded = round_weight(weight, scale, 0)
+    assert not rounded[weight == 0].any()
+    for before, after in [(weight, rounded)] if per else zip(weight, rounded, strict=True):
+        assert len(set(zip(before.flat, after.flat, strict=True))) == len(np.unique(before))
+    error = np.abs(weight - rounded) / scale.reshape(-1, 1, 1)
+    assert error.max() <= 1 + 1e-4
+
+
+def test_what_may_move_balances_what_may_not() -> None:
+    # Nearest makes zeros and a five: five errors of 0.3 and one of 0.4.
+    grid = np.array([[[0.3], [0.3], [0.3], [0.3], [0.3], [5.4]]])
+    movable = unrepeated(grid.reshape(1, -1)).reshape(grid.shape)
+    np.testing.assert_array_equal(balanced(grid, movable).reshape(-1), [0, 0, 0, 0, 0, 6])
+
+
+@given(st.lists(st.lists(st.integers(0, 6), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_elements_that_nothing_in_their_row_equals_are_found(rows: list[list[int]]) -> None:
+    expected = [[row.count(number) == 1 for number in row] for row in rows]
+    np.testing.assert_array_equal(unrepeated(np.array(rows, np.float32)), expected)
 
 
 @given(grids())

@@ -204,13 +204,14 @@ def test_training_the_codebooks_recovers_what_sharing_cost() -> None:
     assert all(len(np.unique(weight)) <= 4 for weight in folded(octavo.from_torch(module)).values())
 
 
+@pytest.mark.parametrize("rounding", ["balanced", "nearest"])
 @pytest.mark.parametrize("per", ["tensor", "channel"])
-def test_integer_weights_of_a_channel_take_as_many_values(per: str) -> None:
-    """A batch norm scales channels; within one, equal weights stay equal as long as each goes to its nearest step."""
+def test_integer_weights_of_a_channel_take_as_many_values(per: str, rounding: str) -> None:
+    """A batch norm scales channels; within one, equal weights stay equal."""
     graph = traced(sparse=True)
     zeros = {name: weight == 0 for name, weight in weights(graph).items()}
     run(graph, f"share-weights{{bits=3,per={per}}}")
-    steps = "calibrate,quantize{rounding=nearest},lower-integer,finish"
+    steps = f"calibrate,quantize{{rounding={rounding}}},lower-integer,finish"
     run(graph, f"prepare,observe{{method=minmax}},{steps}")
     found = weights(graph)
     assert set(found) == set(LAYERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from octavo.ir import Graph, print_graph
-from octavo.ir.errors import UsageError
+from octavo.ir.constants import Tensor as Constants
+from octavo.ir.errors import PassError, UsageError
 from octavo.ir.interpreter import run_graph
 from octavo.ir.op import Quantization
 from octavo.ir.ops.constant import Constant
@@ -125,6 +127,64 @@ def test_more_bits_cost_less() -> None:
         got = run_graph(quantized(traced(), f"weight-bits={bits},weight-range=mse"), {"x": x})["output"]
         costs.append(float(np.square(got - expected).mean()))
     assert costs == sorted(costs, reverse=True)
+
+
+def altered(change: Callable[[np.ndarray], None]) -> Graph:
+    """With a changed weight (4, 8) of the last layer, whose bias is zero."""
+    graph = traced()
+    head = next(node for node in graph.nodes if node.origin == "head" and node.op.rule is Quantization.WEIGHTED)
+    weight, bias = (value.producer for value in head.inputs[1:])
+    assert weight is not None
+    assert bias is not None
+    assert isinstance(weight.op, Constant)
+    array = weight.op.data.numpy().copy()
+    change(array)
+    weight.op, bias.op = Constant(Constants.of(array)), Constant(Constants.of(np.zeros(4, np.float32)))
+    return graph
+
+
+def pruned(count: int) -> Graph:
+    """Where so many weights of each channel of the last layer are zero."""
+    return altered(lambda weight: weight[:, :count].fill(0))
+
+
+def test_one_bit_is_refused_for_layers_of_mostly_zeros() -> None:
+    with pytest.raises(PassError, match="weight-bits=1 has no zero, but 24 of 32 weights are zero") as error:
+        quantized(pruned(6), "weight-bits=1")
+    assert "head" in str(error.value)
+    assert "keep-int8" in str(error.value)
+    quantized(pruned(6), "weight-bits=1,keep-int8=[head]")
+    quantized(pruned(6), "weight-bits=2")
+
+
+def test_fewer_zeros_that_become_ones_are_reported() -> None:
+    graph, lines = pruned(2), list[str]()
+    context = PassContext(calibration=[{"x": images().numpy()}], report=lines.append)
+    Pipeline.parse("prepare,observe,calibrate,quantize{weight-bits=1}").run(graph, context)
+    assert [line for line in lines if "-1" in line] == [
+        "head: 8 of 32 weights are zero, and become -1 with weight-bits=1"
+    ]
+
+
+@pytest.mark.parametrize("options", ["weight-bits=1", "weight-bits=2,weight-range=mse", "", "weights=per-tensor"])
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-42, 1e-38])
+def test_channels_of_tiny_weights_make_as_good_as_zero(options: str, size: float) -> None:
+    def shrink(weight: np.ndarray) -> None:
+        weight[1] = np.sign(weight[1]) * np.float32(size)
+
+    graph = quantized(altered(shrink), options)
+    run(graph, "lower-integer,finish")
+    out = run_graph(graph, {"x": images().numpy()})["output"]
+    assert np.isfinite(out).all()
+    assert np.abs(out[:, 1]).max() <= (1e-30 if options != "weights=per-tensor" else 0.0)
+    assert np.abs(out[:, 0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(number: float) -> None:
+    graph = altered(lambda weight: weight[2, 3:4].fill(number))
+    with pytest.raises(PassError, match="1 of 32 elements of the weight are infinite or not a number"):
+        quantized(graph, "")
 
 
 def test_one_bit_is_the_sign_times_the_mean_magnitude() -> None:
