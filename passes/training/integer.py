@@ -9,14 +9,16 @@ There is no second integer arithmetic, in torch, that would have to be proven eq
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from ...ir.graph import Graph
 from ...ir.interpreter import run_torch
-from ...ir.ops.quantize import FakeQuantize
 from ..pipeline import Pipeline
-from .module import TrainableGraph
+
+if TYPE_CHECKING:
+    from .module import TrainableGraph
 
 Answer = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 """The outputs for inputs, both in the order of the graph's."""
@@ -40,8 +42,7 @@ def shipped(module: TrainableGraph) -> Answer:
     Of a fake-quantized module this is the frozen integer network: outputs equal those of its bundle to the bit, save
     float islands (docs/numerics.md). Of a float module it is the module in evaluation mode.
     """
-    graph = module.eval().to_graph()
-    frozen = freeze(graph) if any(isinstance(node.op, FakeQuantize) for node in graph.nodes) else None
+    frozen = module.eval().frozen()
 
     def answer(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():

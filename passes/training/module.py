@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...ir.constants import Tensor
+from ...ir.constants import Tensor, from_tensors
 from ...ir.errors import PassError, UsageError
 from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import run_op, run_torch, to_numpy
@@ -21,11 +22,13 @@ from ...ir.ops.constant import Constant, as_torch
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.ops.shape import Pad
+from ...ir.text import parse_graph
 from ...ir.types import DType
 from ..base import PassContext
 from ..eliminate_dead import EliminateDead
 from ..pruning.sparsity import Pattern, Scope, choose_zeros, find_layers
 from ..quantize import grid_node
+from .integer import freeze
 from .losses import find_value
 
 _STATISTICS: tuple[tuple[type[Op], str], ...] = (
@@ -52,12 +55,55 @@ def from_torch(module: TrainableGraph) -> Graph:
     return module.to_graph()
 
 
+class _Frozen(NamedTuple):
+    """An integer network, and the parameters and buffers that it was made of."""
+
+    graph: Graph
+    state: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _LearnedScale:
+    """How the scale of a grid trains.
+
+    Args:
+        high: the largest integer of the grid.
+        factor: of gradients. 1 / sqrt(elements of one scale * high) makes them proportional to the scale.
+        least: what it keeps.
+    """
+
+    high: int
+    factor: float
+    least: torch.Tensor
+
+    @classmethod
+    def of(cls, value: Value, scale: torch.Tensor) -> _LearnedScale:
+        node = value.users[0]
+        assert isinstance(node.op, FakeQuantize)
+        shape = node.inputs[0].type.shape
+        elements = math.prod(size for size in shape if isinstance(size, int)) / max(value.type.size, 1)
+        return cls(node.op.high, 1.0 / math.sqrt(elements * node.op.high), scale * _LEAST_SHARE)
+
+    def __call__(self, scale: torch.Tensor) -> torch.Tensor:
+        """The scale, after a step of the optimizer that went too far was taken back."""
+        now = scale.detach()
+        if bool((now < self.least).any()):
+            now.clamp_(min=self.least)
+        # A number plus nothing, with a gradient. A hook on the parameter would not be in its copies.
+        return now + self.factor * (scale - now)
+
+
 class TrainableGraph(nn.Module):
     """Runs a float graph in torch, with its constants as parameters and buffers.
 
     A float32 constant of more than one element is a parameter, under its value's name: for a graph from torch that is
     the name in the module's own state dict. Statistics of batch normalization, and the grids of fake quantization, are
     buffers. In training mode batch normalization uses and updates the statistics of the batch, as in torch.
+
+    What trains is what ships: in eval mode without gradients (``torch.no_grad``, ``torch.inference_mode``) a quantized
+    module answers as the integer network that it compiles into, to the bit (:mod:`octavo.passes.training.integer`). It
+    is frozen again when a weight, scale or statistic has changed. Training mode, and eval mode with gradients, compute
+    the differentiable imitation of it, which now and then differs by a step.
 
     Args:
         graph: before the freeze; it is copied. Give its batch dimension a name when it was traced, so that
@@ -83,16 +129,19 @@ class TrainableGraph(nn.Module):
         # What no output depends on gets no gradients, which processes that train together would wait for.
         EliminateDead().apply(self._graph, PassContext())
         self._momentum = momentum
-        self._paths: dict[Value, str] = {}
-        self._masks: dict[Value, str] = {}
-        self._least: dict[Value, torch.Tensor] = {}
+        self._is_quantized = any(isinstance(node.op, FakeQuantize) for node in self._graph.nodes)
+        self._frozen: _Frozen | None = None
+        # By names of values, which a copy of the module shares.
+        self._paths: dict[str, str] = {}
+        self._masks: dict[str, str] = {}
+        self._scales: dict[str, _LearnedScale] = {}
         buffers = tuple(place for place in _STATISTICS if not (learn_scales and place == (FakeQuantize, "scale")))
         for node in self._graph.nodes:
             if isinstance(node.op, Constant) and _is_state(node.output):
                 self._register(node.output, is_buffer=_is_operand(node.output, buffers))
         if keep_zeros:
             for layer in find_layers(self._graph).found:
-                if layer.weight in self._paths:
+                if layer.weight.name in self._paths:
                     self._register_mask(layer.weight)
 
     def forward(self, *inputs: torch.Tensor, names: Sequence[str] | None = None) -> Any:
@@ -100,11 +149,16 @@ class TrainableGraph(nn.Module):
 
         Returns:
             a single output by itself, several as a tuple. With ``names``: the list of outputs, and the values inside
-            that are called so, by name.
+            that are called so, by name. These are always those of training: the integer network has no float values
+            inside, so features do not fit its outputs.
 
         Raises:
             UsageError: a name is unknown.
+            PassError: the network cannot be frozen; see :func:`octavo.passes.training.integer.freeze`.
         """
+        if names is None and not self.training and not torch.is_grad_enabled() and (frozen := self.frozen()):
+            with torch.autocast("cpu", enabled=False):
+                return _bare(run_torch(frozen, inputs))
         wanted = {find_value(self._graph, name): name for name in names or ()}
         seen: dict[str, torch.Tensor] = {}
 
@@ -115,19 +169,34 @@ class TrainableGraph(nn.Module):
         results = run_torch(self._graph, inputs, look if wanted else None, self._evaluate)
         if names is not None:
             return results, seen
-        return results[0] if len(results) == 1 else tuple(results)
+        return _bare(results)
+
+    def frozen(self) -> Graph | None:
+        """The integer network of a quantized module with the weights it has now; None of a float module.
+
+        Raises:
+            PassError: as of :func:`octavo.passes.training.integer.freeze`.
+        """
+        if not self._is_quantized:
+            return None
+        # Contents, not version counters: those miss what is written through ``parameter.data``.
+        known = self._frozen.state if self._frozen else ()
+        state = tuple(chain(self.parameters(), self.buffers()))
+        if self._frozen is None or not all(map(torch.equal, state, known)):
+            graph = freeze(self.to_graph())
+            self._frozen = _Frozen(graph, tuple(tensor.detach().clone() for tensor in state))
+        return self._frozen.graph
 
     def to_graph(self) -> Graph:
         """The graph with the values that parameters and buffers have now."""
-        for value in self._paths:
-            assert value.producer is not None
-            value.producer.op = Constant(Tensor.of(to_numpy(self._tensor(value))))
+        for node in self._graph.nodes:
+            if isinstance(node.op, Constant) and node.output.name in self._paths:
+                node.op = Constant(Tensor.of(to_numpy(self._tensor(node.output.name))))
         return self._graph.clone()
 
     def learned_scales(self) -> dict[nn.Parameter, int]:
         """The scales that train, each with the largest integer of its grid: times the scale the end of its range."""
-        paths = {value: path for value, path in self._paths.items() if value in self._least}
-        return {self.get_parameter(path): _grid(value).high for value, path in paths.items()}
+        return {self.get_parameter(self._paths[name]): scale.high for name, scale in self._scales.items()}
 
     def sparsify(self, ratio: float, pattern: Pattern, scope: Scope = "local", keep: Sequence[str] = ()) -> None:
         """Make the smallest weights zero for good, until the share ``ratio`` is; what is zero already counts.
@@ -141,25 +210,35 @@ class TrainableGraph(nn.Module):
         """
         if not self._masks:
             raise UsageError("the module has no masks for zeros", hint="make it by to_torch(graph, keep_zeros=True)")
-        found = [layer for layer in find_layers(self._graph, keep).found if layer.weight in self._masks]
+        found = [layer for layer in find_layers(self._graph, keep).found if layer.weight.name in self._masks]
         layers = [layer for layer in found if pattern.why_not(layer) is None]
         if not layers:
             raise UsageError(
                 "no layer has weights that can become zero", hint="keep fewer layers, or change the pattern"
             )
-        weights = [to_numpy(self._tensor(layer.weight)) for layer in layers]
+        weights = [to_numpy(self._tensor(layer.weight.name)) for layer in layers]
         importances = [
             layer.layout.to_rows(np.abs(w.astype(np.float64))) for layer, w in zip(layers, weights, strict=True)
         ]
         zeros = choose_zeros(importances, pattern, ratio, scope)
         for layer, rows, weight in zip(layers, zeros, weights, strict=True):
-            mask = self._held(self._masks[layer.weight])
+            mask = self._held(self._masks[layer.weight.name])
             left = torch.from_numpy(np.ascontiguousarray(~layer.layout.from_rows(rows, weight.shape)))
             mask.logical_and_(left.to(mask.device))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles; the graph in its text form, with constants beside it."""
+        constants = {digest: tensor.numpy() for digest, tensor in self._graph.constants().items()}
+        return self.__dict__ | {"_graph": (str(self._graph), constants), "_frozen": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        text, arrays = state["_graph"]
+        constants = {digest: Tensor.of(array) for digest, array in arrays.items()}
+        super().__setstate__(state | {"_graph": parse_graph(text, from_tensors(constants))})  # type: ignore[no-untyped-call]
+
     def _evaluate(self, node: Node, op: Op, operands: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        if isinstance(op, Constant) and node.output in self._paths:
-            return (self._tensor(node.output),)
+        if isinstance(op, Constant) and node.output.name in self._paths:
+            return (self._tensor(node.output.name),)
         if isinstance(op, BatchNorm) and self.training:
             x, scale, bias, mean, variance = operands
             return (F.batch_norm(x, mean, variance, scale, bias, True, self._momentum, op.epsilon),)
@@ -174,30 +253,36 @@ class TrainableGraph(nn.Module):
 
         It is the one number of a layer that fake quantization leaves between steps.
         """
-        grids = [grid_node(factor) for factor in layer.inputs[:2]]
-        scales = [grid.inputs[1] for grid in grids if grid and grid.inputs[1] in self._paths]
-        if len(scales) < 2 or not isinstance(layer.inputs[2].op, Constant):
+        grids = [self._grid_of(factor) for factor in layer.inputs[:2]]
+        if not all(grids) or not isinstance(layer.inputs[2].op, Constant):
             return bias
-        x, weight = (self._tensor(scale).detach().double() for scale in scales)
+        x, weight = (scale.double() for _, (scale, _) in filter(None, grids))
         real = bias.detach().double()
         return bias + (torch.round(real / (x * weight)) * (x * weight) - real).to(bias.dtype)
 
     def _fill(self, value: float, pad: Node) -> float:
         """What a pad inserts: among elements on a grid, the nearest of it."""
-        grid = grid_node(pad.inputs[0])
-        if grid is None or not all(v in self._paths for v in grid.inputs[1:3]):
+        found = self._grid_of(pad.inputs[0])
+        if found is None:
             return value
-        return float(grid.op.run(torch.tensor(value), *(self._tensor(v).detach() for v in grid.inputs[1:3])))  # type: ignore[arg-type]
+        grid, parameters = found
+        return float(grid.run(torch.tensor(value), *parameters))
 
-    def _tensor(self, value: Value) -> torch.Tensor:
-        """What a constant is now, with the zeros that it keeps."""
-        tensor = self._held(self._paths[value])
-        if value in self._masks:
-            return torch.where(self._held(self._masks[value]), tensor, 0.0)
-        if value in self._least and bool((tensor.detach() < self._least[value]).any()):
-            with torch.no_grad():
-                tensor.clamp_(min=self._least[value])
-        return tensor
+    def _grid_of(self, value: Value) -> tuple[FakeQuantize, tuple[torch.Tensor, torch.Tensor]] | None:
+        """The grid that a value lies on, with its scale and zero point of now; None if it has none."""
+        node = grid_node(value)
+        if node is None or not all(operand.name in self._paths for operand in node.inputs[1:3]):
+            return None
+        assert isinstance(node.op, FakeQuantize)
+        scale, zero_point = (self._tensor(operand.name).detach() for operand in node.inputs[1:3])
+        return node.op, (scale, zero_point)
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        """What the constant called ``name`` is now, with the zeros that it keeps."""
+        tensor = self._held(self._paths[name])
+        if name in self._masks:
+            return torch.where(self._held(self._masks[name]), tensor, 0.0)
+        return self._scales[name](tensor) if name in self._scales else tensor
 
     def _held(self, path: str) -> torch.Tensor:
         holder, _, leaf = path.rpartition(".")
@@ -218,20 +303,18 @@ class TrainableGraph(nn.Module):
         if is_buffer:
             holder.register_buffer(leaf, tensor)
         else:
-            holder.register_parameter(leaf, parameter := nn.Parameter(tensor))
+            holder.register_parameter(leaf, nn.Parameter(tensor))
             if _is_operand(value, ((FakeQuantize, "scale"),)):
-                self._least[value] = tensor * _LEAST_SHARE
-                factor = _step_factor(value)
-                parameter.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
-        self._paths[value] = path
+                self._scales[value.name] = _LearnedScale.of(value, tensor)
+        self._paths[value.name] = path
 
     def _register_mask(self, value: Value) -> None:
-        path = f"{self._paths[value]}_mask"
+        path = f"{self._paths[value.name]}_mask"
         while not self._is_free(path):
             path += "_"
         holder, _, leaf = path.rpartition(".")
-        self.get_submodule(holder).register_buffer(leaf, self._tensor(value) != 0)
-        self._masks[value] = path
+        self.get_submodule(holder).register_buffer(leaf, self._tensor(value.name) != 0)
+        self._masks[value.name] = path
 
     def _is_free(self, path: str) -> bool:
         holder: nn.Module = self
@@ -264,14 +347,5 @@ def _is_operand(value: Value, places: Sequence[tuple[type[Op], str]]) -> bool:
     )
 
 
-def _step_factor(scale: Value) -> float:
-    """1 / sqrt(elements of one scale * levels above zero): the gradient of a scale in proportion to its size."""
-    x = scale.users[0].inputs[0].type
-    elements = math.prod(size for size in x.shape if isinstance(size, int)) / max(scale.type.size, 1)
-    return 1.0 / math.sqrt(elements * _grid(scale).high)
-
-
-def _grid(scale: Value) -> FakeQuantize:
-    op = scale.users[0].op
-    assert isinstance(op, FakeQuantize)
-    return op
+def _bare(results: list[torch.Tensor]) -> Any:
+    return results[0] if len(results) == 1 else tuple(results)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +66,13 @@ def images(seed: int, count: int = 16) -> NDArray[np.float32]:
 def residual() -> Graph:
     """Fake-quantized, with a named batch dimension."""
     torch.manual_seed(0)
+    return quantized(traced(Residual()), {"x": images(1)})
+
+
+def traced(module: nn.Module) -> Graph:
     batch = torch.export.Dim("n", min=2)
-    program = torch.export.export(Residual().eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},))
-    return quantized(octavo.trace(program), {"x": images(1)})
+    program = torch.export.export(module.eval(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    return octavo.trace(program)
 
 
 # The judge's products are exact -----------------------------------------------------------------------------------
@@ -133,13 +139,102 @@ def test_a_trained_network_answers_as_its_frozen_form() -> None:
     assert len(np.unique(expected.argmax(1))) > 1
 
 
+def trained(graph: Graph, **options: bool) -> TrainableGraph:
+    """After a few steps of an optimizer, so that nothing lies where calibration put it."""
+    module = octavo.to_torch(graph, **options)
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3)
+    for seed in range(3):
+        optimizer.zero_grad()
+        torch.autograd.backward(module.train()(torch.from_numpy(images(seed))).square().mean())
+        optimizer.step()
+    return module
+
+
+def sparse() -> Graph:
+    """Fewer channels, and zeros among what is left."""
+    graph = traced(Residual())
+    Pipeline.parse("prune-channels{ratio=0.3,multiple=2},sparsify{ratio=0.5}").run(graph)
+    return quantized(graph, {graph.inputs[0].name: images(1)})
+
+
 @pytest.mark.models
-def test_a_bundle_answers_as_the_module(tmp_path: Path) -> None:
-    module = octavo.to_torch(residual())
-    (found,) = shipped(module)([torch.from_numpy(images(3, 4))])
+@pytest.mark.parametrize("make", [residual, sparse])
+def test_evaluation_is_the_compiled_network_to_the_bit(tmp_path: Path, make: Callable[[], Graph]) -> None:
+    module = trained(make(), learn_scales=True, keep_zeros=True).eval()
+    x = torch.from_numpy(images(3, 4))
+    with torch.no_grad():
+        found = module(x)
+    with torch.inference_mode():
+        assert torch.equal(module(x), found)
     graph = octavo.from_torch(module)
+    (interpreted,) = run_graph(freeze(graph), {graph.inputs[0].name: x.numpy()}).values()
+    assert np.array_equal(interpreted, found.numpy())
     octavo.compile(graph, output=tmp_path / "b", mcpu="native", shapes={graph.inputs[0].name: (4, 3, 8, 8)})
-    assert np.array_equal(octavo.load(tmp_path / "b")(images(3, 4)), found.numpy())
+    assert np.array_equal(octavo.load(tmp_path / "b")(x.numpy()), found.numpy())
+
+
+HEAD = "head.weight_1"
+"""The rounded weight of a quantized network."""
+
+
+def change_a_weight(module: TrainableGraph) -> None:
+    module.get_parameter(HEAD).data[:, :8] *= -1
+
+
+def change_a_scale(module: TrainableGraph) -> None:
+    with torch.no_grad():
+        next(iter(module.learned_scales())).mul_(1.5)
+
+
+def load_another_state(module: TrainableGraph) -> None:
+    with torch.enable_grad():
+        other = trained(residual(), learn_scales=True)
+    module.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("change", [change_a_weight, change_a_scale, load_another_state])
+def test_what_changes_is_frozen_anew_and_what_stays_is_not(change: Callable[[TrainableGraph], None]) -> None:
+    module, x = octavo.to_torch(residual(), learn_scales=True).eval(), torch.from_numpy(images(3))
+    with torch.no_grad():
+        before = module(x)
+        network = module.frozen()
+        assert torch.equal(module(x), before)
+        assert module.frozen() is network
+        change(module)
+        after = module(x)
+        assert not torch.equal(after, before)
+        assert torch.equal(after, shipped(module)([x])[0])
+
+
+def test_gradients_and_features_are_those_of_the_imitation() -> None:
+    module, x = octavo.to_torch(residual()).eval(), torch.from_numpy(images(3))
+    imitated = module(x)
+    torch.autograd.backward(imitated.sum())
+    assert module.get_parameter(HEAD).grad is not None
+    with torch.no_grad():
+        (inside,), seen = module(x, names=["third"])
+        assert torch.equal(inside, imitated)
+        assert seen["third"].is_floating_point()
+        torch.testing.assert_close(module(x), inside, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_of_a_module_trains_alike(copied: Callable[[TrainableGraph], TrainableGraph]) -> None:
+    module = octavo.to_torch(sparse(), learn_scales=True, keep_zeros=True)
+    x = torch.from_numpy(images(3))
+    with torch.no_grad():
+        expected = module.eval()(x)
+    twin = copied(module)
+    assert str(twin.to_graph()) == str(module.to_graph())
+    for each in (module, twin):
+        optimizer = torch.optim.SGD(each.parameters(), 0.01)
+        torch.autograd.backward(each.train()(x).square().mean())
+        optimizer.step()
+    theirs = dict(twin.named_parameters())
+    assert all(torch.equal(theirs[name], parameter) for name, parameter in module.named_parameters())
+    with torch.no_grad():
+        assert torch.equal(twin.eval()(x), module.eval()(x))
+        assert not torch.equal(twin(x), expected)
 
 
 def test_a_float_module_ships_as_it_is() -> None:
@@ -208,7 +303,8 @@ def test_what_a_pad_inserts_lies_on_the_grid() -> None:
     module = octavo.to_torch(graph).eval()
     (expected,) = shipped(module)([x])
     with torch.no_grad():
-        torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+        ((imitated,), _) = module(x, names=())
+        torch.testing.assert_close(imitated, expected, rtol=1e-5, atol=1e-5)
 
 
 # The training loop ---------------------------------------------------------------------------------------------------
