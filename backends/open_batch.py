@@ -11,7 +11,7 @@ from ..ir.errors import ModelError, OctavoError, UnsupportedError
 from ..ir.graph import Graph
 from ..ir.interpreter import run_graph
 from ..ir.ops.shape import Reshape
-from ..ir.types import Dim
+from ..ir.types import Dim, TensorType
 from .models import Model
 from .shapes import Shapes
 
@@ -39,7 +39,7 @@ def open_batch(graph: Graph) -> Graph | None:
     """The graph for batches of any size; None where its operations hold it to one.
 
     Reshapes that spell out the batch get its name instead. Whether samples are still computed independently of each
-    other is tried out: with two batches at once, the answers must be those of one, twice.
+    other is tried out: with two batches of different samples at once, the answers must be those of each alone.
     """
     size = fixed_batch(graph)
     if size is None or any(v.type.shape[:1] != (size,) for v in (*graph.inputs, *graph.outputs)):
@@ -53,7 +53,7 @@ def open_batch(graph: Graph) -> Graph | None:
         opened = copy.clone(inputs=types)
         named = all(v.type.shape[:1] == (BATCH,) for v in opened.outputs)
         return opened if named and _agree(graph, opened) else None
-    except (OctavoError, RuntimeError):
+    except (OctavoError, RuntimeError, IndexError):
         return None
 
 
@@ -75,12 +75,17 @@ def _export_open(model: Model) -> Graph | None:
 
 def _agree(fixed: Graph, opened: Graph) -> bool:
     random = np.random.default_rng(0)
-    feeds = {
-        v.name: random.random(v.type.static_shape).astype(v.type.dtype.numpy)
-        if v.type.dtype.is_float
-        else np.zeros(v.type.static_shape, v.type.dtype.numpy)
-        for v in fixed.inputs
-    }
-    once = run_graph(fixed, feeds)
-    twice = run_graph(opened, {name: np.concatenate([x, x]) for name, x in feeds.items()})
-    return all(np.allclose(np.concatenate([x, x]), twice[name], rtol=1e-3, atol=1e-4) for name, x in once.items())
+    batches = [{v.name: _draw(v.type, random) for v in fixed.inputs} for _ in range(2)]
+    alone = [run_graph(fixed, batch) for batch in batches]
+    together = run_graph(opened, {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]})
+    return all(
+        np.allclose(np.concatenate([answers[name] for answers in alone]), found, rtol=1e-3, atol=1e-4)
+        for name, found in together.items()
+    )
+
+
+def _draw(type: TensorType, random: np.random.Generator) -> np.ndarray:
+    """Floats in [0, 1), or integers that any table to look up has a row for: 0 and 1."""
+    shape = type.static_shape
+    drawn = random.random(shape) if type.dtype.is_float else random.integers(0, 2, shape)
+    return drawn.astype(type.dtype.numpy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,30 +15,55 @@ import torch.nn.functional as F
 from ..ir.errors import CalibrationError, OctavoError
 from ..ir.interpreter import to_torch
 from ..ir.types import Dim, TensorType, format_shape
+from ..passes.base import ignore_text
 from ..passes.training.loop import Samples
 from .arrays import read_all
 from .batches import Inputs, convert
-from .training_config import Augmentation, DataSection
+from .freeze import Report
+from .training_config import Augmentation, DataSection, DataSource
 
 _FUNCTION = "package.module:function that returns (inputs, labels)"
 
+LabelCheck = Callable[[torch.Tensor, str], None]
+"""Raises an error that names the given place when labels do not serve."""
 
-def read_samples(section: DataSection, inputs: Inputs, base: Path, seed: int) -> tuple[Samples, Samples]:
+
+def ignore_labels(labels: torch.Tensor, where: str) -> None:
+    """Takes any labels."""
+
+
+def read_samples(
+    section: DataSection,
+    inputs: Inputs,
+    base: Path,
+    seed: int,
+    *,
+    check: LabelCheck = ignore_labels,
+    report: Report = ignore_text,
+) -> tuple[Samples, Samples]:
     """Samples for training and for validation, for a network with these ``inputs``.
 
-    Paths are relative to ``base``. A fraction for validation is drawn by ``seed``.
+    Paths are relative to ``base``. A fraction for validation is drawn by ``seed``. Files that validation names are no
+    part of a training folder.
 
     Raises:
-        CalibrationError: a source cannot be read, or does not fit the network.
+        CalibrationError: a source cannot be read, or does not fit the network, or validation reads what training
+            reads. Mistakes in samples name the file and the first sample.
     """
-    parts = [_read(source.source, section.labels, inputs, base) for source in section.sources]
-    train = _mix(parts, [source.weight for source in section.sources])
+    reader = _Reader(section.labels, inputs, check)
+    apart = _files_of(section.validation, base) if isinstance(section.validation, str) else []
+    parts = []
+    for source in section.sources:
+        files = _leave_out(source.source, _files_of(source.source, base), section.validation, apart, report)
+        parts.append(reader.read(source.source, base, files))
+    train = _mix(parts, section.sources)
     if isinstance(section.validation, str):
-        return train, _read(section.validation, section.labels, inputs, base)
+        return train, reader.read(section.validation, base, apart)
     held = int(len(train) * section.validation)
     if not 0 < held < len(train):
         raise CalibrationError(
-            f"{len(train)} sample(s) cannot be split", expected="some for training, some to hold back"
+            f"{len(train)} sample(s) cannot be split: validation = {section.validation:g} holds back {held}",
+            expected="some for training, some to hold back",
         )
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     return select(train, order[held:].sort().values), select(train, order[:held].sort().values)
@@ -65,36 +90,91 @@ def feeds(samples: Samples, names: Sequence[str], count: int, size: int) -> list
 # Sources -----------------------------------------------------------------------------------------------------------
 
 
-def _read(text: str, labels: str, inputs: Inputs, base: Path) -> Samples:
-    if (base / text).exists():
-        found, classes = _read_files(base / text, labels, inputs)
-    else:
-        found, classes = _call(text, inputs)
-    arrays = [_fit(name, found[name], type, text) for name, type in inputs.items()]
-    counts = {len(a) for a in arrays} | ({len(classes)} if classes is not None else set())
-    if len(counts) != 1 or not min(counts):
-        shown = ", ".join(str(len(a)) for a in [*arrays, *([] if classes is None else [classes])])
-        raise CalibrationError(
-            f"inputs and labels have {shown} samples", where=text, expected="the same number of each"
-        )
-    return Samples(tuple(map(to_torch, arrays)), None if classes is None else _labels(classes, text))
-
-
-def _read_files(path: Path, labels: str, inputs: Inputs) -> tuple[Mapping[str, np.ndarray], np.ndarray | None]:
-    """The arrays of an .npz file, or of all of them in a folder one after another."""
+def _files_of(text: str, base: Path) -> list[Path]:
+    """The files of a source, in the order of their names; none of a function."""
+    path = base / text
+    if not path.exists():
+        return []
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files or files[0].suffix != ".npz":
-        raise CalibrationError(
-            "no samples", where=str(path), expected=f"an .npz file, a folder of them, or {_FUNCTION}"
-        )
-    parts = [_named(read_all(file), labels, inputs, str(file)) for file in files]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in inputs}
-    if all(labels not in part for part in parts):
-        return joined, None
-    missing = next((file for file, part in zip(files, parts, strict=True) if labels not in part), None)
-    if missing is not None:
-        raise CalibrationError(f"no array {labels}", where=str(missing), expected="labels in all files, or in none")
-    return joined, np.concatenate([part[labels] for part in parts])
+        what = "no .npz files are in the folder" if path.is_dir() else "no .npz file"
+        raise CalibrationError(what, where=str(path), expected=f"an .npz file, a folder of them, or {_FUNCTION}")
+    return files
+
+
+def _leave_out(
+    text: str, files: Sequence[Path], validation: str | float, apart: Sequence[Path], report: Report
+) -> list[Path]:
+    """The files of a source of training data without those that validation reads."""
+    held = {path.resolve() for path in apart}
+    left = [path for path in files if path.resolve() not in held]
+    if text == validation or (files and not left):
+        hint = "validation = 0.1 holds back a tenth of the samples"
+        raise CalibrationError("validation reads all that training reads", where=text, hint=hint)
+    if out := [path.name for path in files if path not in left]:
+        report(f"{', '.join(out)} in {text}: for validation, so training leaves it out")
+    return left
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the samples of a source, whose labels have a name in files and pass a check."""
+
+    labels: str
+    inputs: Inputs
+    check: LabelCheck
+
+    def read(self, text: str, base: Path, files: Sequence[Path]) -> Samples:
+        """The samples of a function, or of the files of a path one after another."""
+        if not files:
+            found, classes = _call(text, self.inputs)
+            return self._samples(found, classes, text)
+        parts = []
+        for file in files:
+            arrays = _named(read_all(file), self.labels, self.inputs, str(file))
+            parts.append(self._samples(arrays, arrays.get(self.labels), str(file)))
+        return _join(parts, [str(file) for file in files])
+
+    def _samples(self, found: Mapping[str, np.ndarray], labels: np.ndarray | None, where: str) -> Samples:
+        arrays = [_fit(name, found[name], type, where) for name, type in self.inputs.items()]
+        counts = {name: len(array) for name, array in zip(self.inputs, arrays, strict=True)}
+        if labels is not None:
+            if not labels.ndim:
+                raise CalibrationError("the labels are a single number", where=where, expected="one for each sample")
+            counts[self.labels] = len(labels)
+        if len(set(counts.values())) != 1 or not min(counts.values()):
+            shown = ", ".join(f"{count} of {name}" for name, count in counts.items())
+            raise CalibrationError(f"there are {shown}", where=where, expected="the same number of each, at least one")
+        return Samples(tuple(map(to_torch, arrays)), None if labels is None else self._labels(labels, where))
+
+    def _labels(self, array: np.ndarray, where: str) -> torch.Tensor:
+        """Classes as int64, targets as float32."""
+        if array.dtype.kind not in "iuf":
+            raise CalibrationError(f"{self.labels} has dtype {array.dtype}", where=where, expected="integers or floats")
+        if array.dtype.kind == "f":
+            _check_finite(self.labels, array, where)
+        labels = to_torch(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+        self.check(labels, where)
+        return labels
+
+
+def _join(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
+    """The samples of all parts, one after another; messages call these by their names."""
+    first = parts[0]
+    for part, name in zip(parts, names, strict=True):
+        if (part.labels is None) != (first.labels is None):
+            with_labels, without = (name, names[0]) if first.labels is None else (names[0], name)
+            what = f"there are labels in {with_labels} and none in {without}"
+            raise CalibrationError(what, expected="labels in all of the data, or in none")
+        pairs = list(zip((*part.inputs, part.labels), (*first.inputs, first.labels), strict=True))
+        for one, other in ((one, other) for one, other in pairs if one is not None and other is not None):
+            if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
+                shown = [f"{str(x.dtype).removeprefix('torch.')}{list(x.shape[1:])}" for x in (one, other)]
+                what = f"samples and labels of {name} are not like those of {names[0]}"
+                raise CalibrationError(f"{what}: {shown[0]} and {shown[1]}", expected="one shape and type")
+    labels = [part.labels for part in parts if part.labels is not None]
+    inputs = tuple(torch.cat(same) for same in zip(*(part.inputs for part in parts), strict=True))
+    return Samples(inputs, torch.cat(labels) if labels else None)
 
 
 def _named(arrays: Mapping[str, np.ndarray], labels: str, inputs: Inputs, where: str) -> dict[str, np.ndarray]:
@@ -134,11 +214,14 @@ def _call(text: str, inputs: Inputs) -> tuple[Mapping[str, np.ndarray], np.ndarr
     missing = [name for name in inputs if name not in given]
     if missing:
         raise CalibrationError(f"{text} returned nothing for {', '.join(missing)}", expected=f"{', '.join(inputs)}")
-    return {name: _array(given[name]) for name in inputs}, None if labels is None else _array(labels)
+    return {name: _array(given[name], text) for name in inputs}, None if labels is None else _array(labels, text)
 
 
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+def _array(value: Any, where: str) -> np.ndarray:
+    try:
+        return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(f"a {type(value).__name__} is no array: {error}", where=where) from error
 
 
 def _fit(name: str, array: np.ndarray, type: TensorType, where: str) -> np.ndarray:
@@ -153,34 +236,30 @@ def _fit(name: str, array: np.ndarray, type: TensorType, where: str) -> np.ndarr
     converted = convert(array, type.dtype)
     if converted is None:
         raise CalibrationError(f"{name} has dtype {array.dtype}", where=where, expected=type.dtype.value)
-    if type.dtype.is_float and not np.isfinite(converted).all():
-        raise CalibrationError(f"{name} holds values that are not finite", where=where)
+    if type.dtype.is_float:
+        _check_finite(name, converted, where)
     return converted
 
 
-def _labels(array: np.ndarray, where: str) -> torch.Tensor:
-    """Classes as int64, targets as float32."""
-    if array.dtype.kind not in "iuf":
-        raise CalibrationError(f"the labels have dtype {array.dtype}", where=where, expected="integers or floats")
-    return to_torch(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+def _check_finite(name: str, array: np.ndarray, where: str) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        samples = int(bad.reshape(len(array), -1).any(1).sum())
+        what = f"{name} holds {array[first]} in sample {first[0]}"
+        more = f", and values that are not finite in {samples - 1} more" if samples > 1 else ""
+        raise CalibrationError(f"{what}{more}", where=where, expected="finite numbers")
 
 
-def _mix(parts: Sequence[Samples], weights: Sequence[float | None]) -> Samples:
-    """All samples; with weights, a source's share of what is drawn is its weight and not its size."""
-    inputs = tuple(torch.cat(same) for same in zip(*(part.inputs for part in parts), strict=True))
-    labelled = [part.labels for part in parts if part.labels is not None]
-    if labelled and len(labelled) < len(parts):
-        raise CalibrationError("some sources of training data have labels and some have none")
-    try:
-        labels = torch.cat(labelled) if labelled else None
-    except RuntimeError as error:
-        raise CalibrationError("the labels of the sources have different shapes") from error
+def _mix(parts: Sequence[Samples], sources: Sequence[DataSource]) -> Samples:
+    """All samples; where sources have weights, the share of what is drawn from one is its weight and not its size."""
+    joined = _join(parts, [source.source for source in sources])
     chances = [
-        torch.full((len(part),), weight / len(part), dtype=torch.float64)
-        for part, weight in zip(parts, weights, strict=True)
-        if weight is not None
+        torch.full((len(part),), source.weight / len(part), dtype=torch.float64)
+        for part, source in zip(parts, sources, strict=True)
+        if source.weight is not None
     ]
-    return Samples(inputs, labels, torch.cat(chances) if chances else None)
+    return Samples(joined.inputs, joined.labels, torch.cat(chances) if chances else None)
 
 
 # Augmentation ------------------------------------------------------------------------------------------------------

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
+import functools
 import json
 import os
 import sys
@@ -19,15 +18,15 @@ import torch.distributed
 from ..ir.errors import CalibrationError, ModelError, UsageError
 from ..ir.graph import Graph
 from ..ir.ops.quantize import FakeQuantize
-from ..ir.types import format_shape
+from ..ir.types import TensorType, format_shape
 from ..passes.base import PassContext, ignore_progress, ignore_text
 from ..passes.pipeline import Pipeline
 from ..passes.training.loop import Samples, Trainer, evaluate
-from ..passes.training.losses import Loss, make_term
+from ..passes.training.losses import Loss, class_axis, make_term, shapes_fit
 from ..passes.training.module import TrainableGraph, to_torch
 from .api import compile as compile_model
-from .cache import digest_files
 from .curve import draw_curves
+from .fingerprint import describe_run, find_differences
 from .freeze import Progress, Report
 from .models import find_model, write_graph
 from .open_batch import fixed_batch, trace_open
@@ -47,6 +46,16 @@ class TrainingResult:
     best: float
     best_epoch: int
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a configuration names, read but not yet changed."""
+
+    graph: Graph
+    teacher: Graph | None
+    train: Samples
+    validation: Samples
 
 
 @dataclass
@@ -69,18 +78,21 @@ class TrainingRun:
         Raises:
             ModelError: the network or its teacher cannot be read.
             CalibrationError: the data cannot be read, or does not fit.
-            UsageError: the folder holds a run of another configuration, or parts of this one do not fit together.
+            UsageError: the folder holds a run of another configuration, of other code or other data, or parts of this
+                one do not fit together.
         """
         config = self.config
         with _importable(config.path.parent.resolve()), _together() as is_first:
-            fingerprint = _fingerprint(config)
+            parts = self._read()
+            samples = (parts.train, parts.validation)
+            described = describe_run(config, parts.graph, parts.teacher, samples, _world())
             if not restart:
-                _check_folder(config.folder, fingerprint)
+                _check_folder(config.folder, described)
+            trainer, calibration = self._trainer(parts)
             _wait()
             if is_first:
-                _prepare_folder(config.folder, fingerprint, restart=restart)
+                _prepare_folder(config.folder, described, restart=restart)
             _wait()
-            trainer, calibration = self._trainer()
             batch = config.training.batch_size
             before = evaluate(trainer.module, trainer.validation, max(1, batch // _world()))
             self.report(f"before training: validation {before:.4f}")
@@ -89,8 +101,8 @@ class TrainingRun:
             bundle = self._write(graph, calibration) if is_first else None
         return TrainingResult(config.graph, bundle, before, done["best"], done["best_epoch"], done["history"])
 
-    def _trainer(self) -> tuple[Trainer, list[dict[str, Any]]]:
-        """The loop, ready to run, and batches for passes that calibrate."""
+    def _read(self) -> _Parts:
+        """The network, its teacher and the samples, as the configuration names them."""
         config = self.config
         # Factories that draw weights at random draw the same ones in every process, and after an interruption.
         torch.manual_seed(config.training.seed)
@@ -99,20 +111,27 @@ class TrainingRun:
         if teacher is not None:
             _check_teacher(graph, teacher)
         inputs = {value.name: value.type for value in graph.inputs}
-        train, validation = read_samples(config.data, inputs, config.path.parent, config.training.seed)
+        check = functools.partial(_check_labels, config, graph.outputs[0].type)
+        seed, base = config.training.seed, config.path.parent
+        train, validation = read_samples(config.data, inputs, base, seed, check=check, report=self.report)
+        _check_loss(config, train, validation)
+        _check_augment(config, train)
+        return _Parts(graph, teacher, train, validation)
+
+    def _trainer(self, parts: _Parts) -> tuple[Trainer, list[dict[str, Any]]]:
+        """The loop, ready to run, and batches for passes that calibrate."""
+        config, graph, teacher = self.config, parts.graph, parts.teacher
+        train, validation = parts.train, parts.validation
         size = fixed_batch(graph) or (fixed_batch(teacher) if teacher else None)
         if size is not None:
             train, validation = self._fit_batches(train, validation, size)
-        calibration = feeds(train, list(inputs), config.passes.calibration, size or _CALIBRATION_BATCH)
+        names = [value.name for value in graph.inputs]
+        calibration = feeds(train, names, config.passes.calibration, size or _CALIBRATION_BATCH)
         student = self._student(graph, calibration)
-        loss = self._loss(graph=student.to_graph(), teacher=teacher)
-        _check_labels(config, student, train, validation)
         augment = config.data.augment
-        if (augment.flip or augment.crop) and all(x.ndim != 4 for x in train.inputs):
-            raise UsageError("data.augment changes images, and the network reads none", where=str(config.path))
         trainer = Trainer(
             student,
-            loss,
+            self._loss(graph=student.to_graph(), teacher=teacher),
             train,
             validation,
             config.training,
@@ -250,39 +269,15 @@ def _importable(folder: Path) -> Generator[None]:
 # Folders -----------------------------------------------------------------------------------------------------------
 
 
-def _fingerprint(config: TrainingConfig) -> dict[str, Any]:
-    """Everything that decides the bits of a run; not what is done with its result."""
-    described = dataclasses.asdict(config)
-    del described["path"], described["output"]
-    files = [config.path.parent / text for text in (config.model.source, *config.data.texts)]
-    if config.teacher:
-        files.append(config.path.parent / config.teacher.source)
-    described["files"] = {path.name: _digest(path) for path in files if path.exists()}
-    fingerprint: dict[str, Any] = json.loads(json.dumps(described))
-    return fingerprint
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        return digest_files(sorted(path.glob("*.npz")))
-    beside = path.with_suffix(".safetensors")
-    digest = hashlib.sha256()
-    for file in [path, beside] if path.suffix == ".octavo" and beside.exists() else [path]:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _check_folder(folder: Path, fingerprint: dict[str, Any]) -> None:
-    """A checkpoint of another configuration must not be gone on with."""
+def _check_folder(folder: Path, described: dict[str, Any]) -> None:
+    """A checkpoint of another run must not be gone on with."""
     if not (folder / "checkpoint.pt").exists():
         return
     try:
         before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    different = [name for name in fingerprint if before.get(name) != fingerprint[name]]
-    if different:
+    if different := find_differences(before, described):
         raise UsageError(
             f"the folder holds a run with another {', '.join(different)}",
             where=str(folder),
@@ -290,13 +285,13 @@ def _check_folder(folder: Path, fingerprint: dict[str, Any]) -> None:
         )
 
 
-def _prepare_folder(folder: Path, fingerprint: dict[str, Any], *, restart: bool) -> None:
+def _prepare_folder(folder: Path, described: dict[str, Any], *, restart: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if restart:
             for name in ("checkpoint.pt", "best.pt", "log.jsonl"):
                 (folder / name).unlink(missing_ok=True)
-        (folder / "run.json").write_text(json.dumps(fingerprint, indent=2) + "\n", encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"the folder cannot be written: {error.strerror}", where=str(folder)) from error
 
@@ -316,25 +311,71 @@ def _check_teacher(graph: Graph, teacher: Graph) -> None:
         raise UsageError(f"samples of the teacher are {shown[0]}", expected=f"{shown[1]}, as for the network")
 
 
-def _check_labels(config: TrainingConfig, student: TrainableGraph, train: Samples, validation: Samples) -> None:
-    """Labels and losses fit together, and labels fit the first output."""
-    output = student.to_graph().outputs[0].type
+def _check_labels(config: TrainingConfig, output: TensorType, labels: torch.Tensor, where: str) -> None:
+    """Labels fit the first output: classes that it has, or targets of its shape."""
+    shape = (len(labels), *output.shape[1:])
+    if labels.is_floating_point():
+        if "cross-entropy" in config.loss:
+            raise _wrong_kind(labels, "cross-entropy", where)
+        if not shapes_fit(shape, labels.shape):
+            what = f"targets of shape {format_shape(tuple(labels.shape))}"
+            raise CalibrationError(what, where=where, expected=f"such that they fit the output, {output}")
+        return
+    try:
+        axis = class_axis(shape, labels.shape)
+    except UsageError as error:
+        if "mse" in config.loss:
+            raise _wrong_kind(labels, "mse", where) from error
+        raise CalibrationError(error.what, where=where, expected=error.expected, hint=error.hint) from error
+    classes = shape[axis]
+    if not isinstance(classes, int):
+        return
+    bad = (labels < 0) | (labels >= classes)
+    if bad.any():
+        first = bad.nonzero()[0]
+        what = f"label {int(labels[tuple(first)])} of sample {int(first[0])} is no class of the network"
+        raise CalibrationError(what, where=where, expected=f"0 to {classes - 1}, as the output {output} says")
+
+
+def _check_loss(config: TrainingConfig, train: Samples, validation: Samples) -> None:
+    """There are labels where they are needed, and they are of the kind that losses compare with."""
+    array = f"an array {config.data.labels!r} beside the inputs; data.labels gives another name"
+    for name, wants_float in _LABEL_LOSSES.items():
+        if name in config.loss and train.labels is None:
+            what = f"the training data has no labels, and loss {name} compares with them"
+            raise CalibrationError(what, where=", ".join(s.source for s in config.data.sources), expected=array)
+        if name in config.loss and train.labels is not None and train.labels.is_floating_point() is not wants_float:
+            raise _wrong_kind(train.labels, name, str(config.path))
     if validation.labels is None:
-        raise CalibrationError("the validation data has no labels", expected=f"an array {config.data.labels}")
-    for name, wants_float in (("cross-entropy", False), ("mse", True)):
-        if name in config.loss and (train.labels is None or train.labels.is_floating_point() is not wants_float):
-            found = "none" if train.labels is None else str(train.labels.dtype).removeprefix("torch.")
-            wanted = "targets of the output's shape, floats" if wants_float else "classes, integers"
-            raise CalibrationError(f"labels are {found}, and loss {name} compares with them", expected=wanted)
-    for labels in filter(lambda x: x is not None, (train.labels, validation.labels)):
-        assert labels is not None
-        fits = labels.ndim == output.rank if labels.is_floating_point() else labels.ndim == output.rank - 1
-        classes = output.shape[-1]
-        if not fits:
-            raise CalibrationError(f"labels of shape {list(labels.shape)}", expected=f"such that they fit {output}")
-        if not labels.is_floating_point() and isinstance(classes, int):
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= classes:
-                raise CalibrationError(
-                    f"labels are {low} to {high}", expected=f"0 to {classes - 1}, as the output says"
-                )
+        where = config.data.validation if isinstance(config.data.validation, str) else None
+        raise CalibrationError("the validation data has no labels to judge by", where=where, expected=array)
+
+
+_LABEL_LOSSES = {"cross-entropy": False, "mse": True}
+"""Losses that compare with labels, and whether those are floats."""
+
+
+def _wrong_kind(labels: torch.Tensor, loss: str, where: str) -> CalibrationError:
+    found = str(labels.dtype).removeprefix("torch.")
+    wanted = "floats, targets of the output's shape" if _LABEL_LOSSES[loss] else "integers, one class each"
+    return CalibrationError(f"labels are {found}, and loss {loss} compares with them", where=where, expected=wanted)
+
+
+def _check_augment(config: TrainingConfig, train: Samples) -> None:
+    """What changes images changes some, leaves something of them, and nothing that labels speak of."""
+    augment, images = config.data.augment, [x for x in train.inputs if x.ndim == 4]
+    if not (augment.flip or augment.crop):
+        return
+    if not images:
+        raise UsageError("data.augment changes images, and the network reads none", where=str(config.path))
+    if train.labels is not None and train.labels.ndim > (2 if train.labels.is_floating_point() else 1):
+        raise UsageError(
+            f"data.augment moves images, and labels of shape {format_shape(tuple(train.labels.shape[1:]))} have places",
+            where=str(config.path),
+            expected="one class or one list of numbers for each image",
+            hint="leave augment out, and let a function return images and labels that are changed alike",
+        )
+    side = min(min(x.shape[2:]) for x in images)
+    if augment.crop >= side:
+        what = f"data.augment moves images by up to {augment.crop} pixels, and they have {side}"
+        raise UsageError(what, where=str(config.path), expected=f"crop below {side}")

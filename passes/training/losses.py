@@ -21,7 +21,7 @@ from ...ir.errors import UsageError
 from ...ir.graph import Graph, Value
 from ...ir.op import operand_index
 from ...ir.ops.norm import BatchNorm
-from ...ir.types import DType, format_shape
+from ...ir.types import DType, Shape, format_shape
 from ..pruning.groups import find_channels
 
 _TINY = 1e-24
@@ -154,7 +154,7 @@ class Features(Term):
         found = _find_pairs(options, own, teacher)
         for one, other in found.values():
             places = [_places(value.type.shape) for value in (one, other)]
-            if one.type.rank != other.type.rank or not _fit(*places):
+            if one.type.rank != other.type.rank or not shapes_fit(*places):
                 raise UsageError(
                     f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
                     expected="pairs that differ in channels alone",
@@ -187,7 +187,7 @@ class Attention(Term):
                     f"value {value.name!r} has no places, channels alone", hint="compare it by loss features"
                 )
         for one, other in found.values():
-            if not _fit(_places(one.type.shape), _places(other.type.shape)):
+            if not shapes_fit(_places(one.type.shape), _places(other.type.shape)):
                 raise UsageError(
                     f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
                     expected="maps of one size",
@@ -329,18 +329,20 @@ class Loss(nn.Module):
 # Outputs and labels ------------------------------------------------------------------------------------------------
 
 
-def class_axis(outputs: Sequence[int], labels: Sequence[int]) -> int:
+def class_axis(outputs: Shape, labels: Shape) -> int:
     """The axis of outputs that counts classes, for labels of one class each; it is axis 1 or the last one.
 
     The labels decide: without that axis, the shape of the outputs is theirs. ``[n, c]`` goes with labels ``[n]``, as
-    ``[n, c, h, w]`` does with ``[n, h, w]`` and ``[n, t, c]`` with ``[n, t]``.
+    ``[n, c, h, w]`` does with ``[n, h, w]`` and ``[n, t, c]`` with ``[n, t]``. Names of dimensions stand for any size.
 
     Raises:
         UsageError: the shapes do not fit, or both axes would do.
     """
-    shape, wanted, last = tuple(outputs), tuple(labels), len(outputs) - 1
-    fitting = {axis for axis in (1, last) if 0 < axis <= last and shape[:axis] + shape[axis + 1 :] == wanted}
-    shown = f"class labels of shape {format_shape(wanted)} and an output of shape {format_shape(shape)}"
+    last = len(outputs) - 1
+    fitting = {
+        axis for axis in (1, last) if 0 < axis <= last and shapes_fit(outputs[:axis] + outputs[axis + 1 :], labels)
+    }
+    shown = f"class labels of shape {format_shape(labels)} and an output of shape {format_shape(outputs)}"
     if not fitting:
         raise UsageError(
             f"{shown} do not fit", expected="the output to have one axis more, for classes: axis 1 or the last one"
@@ -351,6 +353,13 @@ def class_axis(outputs: Sequence[int], labels: Sequence[int]) -> int:
             hint="an output with one class more, which no label names, tells them apart",
         )
     return fitting.pop()
+
+
+def shapes_fit(one: Shape, other: Shape) -> bool:
+    """Whether shapes may be equal: names of dimensions stand for any size."""
+    return len(one) == len(other) and all(
+        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(one, other, strict=True)
+    )
 
 
 def right_classes(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -429,8 +438,6 @@ def find_value(graph: Graph, name: str, owner: str = "network") -> Value:
 
 # Options of terms --------------------------------------------------------------------------------------------------
 
-_Shape = Sequence[object]
-
 
 def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
     if extra := set(options) - set(known):
@@ -441,7 +448,7 @@ def _check_outputs(own: Graph, teacher: Graph | None) -> None:
     """What is compared has one shape, but for the batch."""
     assert teacher is not None
     mine, theirs = (graph.outputs[0].type for graph in (own, teacher))
-    if not _fit(mine.shape[1:], theirs.shape[1:]):
+    if not shapes_fit(mine.shape[1:], theirs.shape[1:]):
         raise UsageError(f"the teacher's output is {theirs}", expected=f"{mine}, as for the network")
 
 
@@ -466,14 +473,7 @@ def are_pairs(value: object) -> bool:
     )
 
 
-def _fit(one: _Shape, other: _Shape) -> bool:
-    """Whether shapes may be equal: names of dimensions stand for any size."""
-    return len(one) == len(other) and all(
-        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(one, other, strict=True)
-    )
-
-
-def _places(shape: _Shape) -> _Shape:
+def _places(shape: Shape) -> Shape:
     """The axes between batch and channels, as :func:`_last` sees them."""
     return shape[2:] if len(shape) == 4 else shape[1:-1]
 
