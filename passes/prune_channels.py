@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -12,11 +12,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..ir.errors import PassError, UsageError
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 from ..ir.op import Quantization, Stage
-from ..ir.ops.matmul import Linear
 from ..ir.target import IsaLevel
 from .base import Exactness, Pass, PassContext
+from .eliminate_dead import EliminateDead
 from .pruning.amounts import (
     Amount,
     ChannelAmount,
@@ -28,12 +28,15 @@ from .pruning.amounts import (
     count_macs,
     count_parameters,
 )
-from .pruning.choices import below, greedy, one_bar, same_share
-from .pruning.groups import ChannelGroup, Channels, find_channels
+from .pruning.choices import below, greedy, in_one_order, same_share
+from .pruning.groups import Axis, ChannelGroup, Channels, channel_axis, find_channels, stored_values
 from .pruning.importance import Evidence, Importance, gather_evidence, score_units
 from .pruning.latency import modelled_latency
 from .pruning.removal import remove_units
 from .registry import register_pass
+
+Axes = tuple[Axis, ...]
+"""What tells a group from the others, also when it has lost some of its units."""
 
 
 @register_pass
@@ -47,13 +50,15 @@ class PruneChannels(Pass):
     in tiles of the target's size, or of ``multiple`` when there is no target: modelled, not measured.
 
     ``scope``: ``local`` takes the same share of every group of channels that belong together; ``global`` compares the
-    channels of all groups; ``greedy`` takes those that lose the least importance for the amount they save. With
-    ``steps`` the share goes in so many rounds, and what is left is judged anew in each.
+    channels of all groups, and takes equal ones from all groups alike; ``greedy`` takes those that lose the least
+    importance for the amount they save. With ``steps`` (up to 1000) the share goes in so many rounds, and what is left
+    is judged anew in each.
 
     ``importance``: ``l1``, ``l2``, ``geometric-median``, ``batch-norm`` or ``random`` (with ``seed``) ask the weights;
-    ``taylor`` (gradients) and ``activation`` (mean magnitudes) ask the calibration data, too. Groups keep a multiple of
-    ``multiple`` channels, and at least the share ``least``. ``keep`` lists shell patterns over names of layers whose
-    channels stay.
+    ``taylor`` (gradients) and ``activation`` (mean magnitudes) ask the calibration data, too. Layers keep
+    of every group a multiple of ``multiple`` output channels, which may take several heads, or none go from it; and
+    groups keep at least the share ``least``. ``keep`` lists shell patterns over names of layers whose output channels
+    stay. What no output depends on is removed and does not count.
     """
 
     ratio: float | None = None
@@ -76,10 +81,10 @@ class PruneChannels(Pass):
         for option in ("ratio", "least"):
             if not 0 <= (getattr(self, option) or 0) < 1:
                 raise UsageError(f"prune-channels: {option}={getattr(self, option)}", expected="a share in [0, 1)")
-        for option in ("multiple", "steps"):
-            if getattr(self, option) < 1:
-                raise UsageError(f"prune-channels: {option}={getattr(self, option)}", expected="at least 1")
-        if self.threshold is not None and self.threshold <= 0:
+        for option, (low, high) in {"multiple": (1, 65536), "steps": (1, 1000), "seed": (0, 2**63)}.items():
+            if not low <= getattr(self, option) <= high:
+                raise UsageError(f"prune-channels: {option}={getattr(self, option)}", expected=f"{low} to {high}")
+        if self.threshold is not None and not self.threshold > 0:
             raise UsageError(f"prune-channels: threshold={self.threshold}", expected="above 0; 1 is the average")
         if self.threshold is not None and (self.steps > 1 or self.scope == "greedy"):
             option = "steps" if self.steps > 1 else "scope=greedy"
@@ -99,35 +104,44 @@ class PruneChannels(Pass):
         if frozen is not None:
             hint = "put prune-channels before lower-integer"
             raise PassError("channels are pruned before the freeze", where=frozen.where, hint=hint)
+        EliminateDead().apply(graph, context)
         channels = find_channels(graph)
-        for line in _describe_fixed(graph, channels):
+        kept = self._kept(graph, channels)
+        for line in _describe_fixed(graph, channels, kept):
             context.report(line)
-        if all(map(self._is_kept, channels.groups)):
+        if all(group.axes in kept for group in channels.groups):
             raise PassError("no channel can be removed", hint="the report above says why")
-        return self._prune(graph, channels, context)
+        return self._prune(graph, channels, kept, context)
 
-    def _prune(self, graph: Graph, channels: Channels, context: PassContext) -> bool:
+    def _prune(self, graph: Graph, channels: Channels, kept: Mapping[Axes, str], context: PassContext) -> bool:
         sizes = {group.axes: len(group.units) for group in channels.groups}
-        multiple = self._multiple(context)
+        multiples = _multiples(graph, channels, self._multiple(context))
         random = np.random.default_rng(self.seed)
         before = left = self._amount(graph, channels, (), context).left(())
         removed = 0
         for step in range(1, self.steps + 1):
             evidence = gather_evidence(graph, channels, self.importance, context.calibration, random)
-            free = [group for group in channels.groups if not self._is_kept(group)]
-            rankings = [self._ranking(channels, group, sizes[group.axes], evidence, multiple) for group in free]
+            rankings = [
+                self._ranking(channels, group, sizes[group.axes], evidence, multiples[group.axes])
+                for group in channels.groups
+                if group.axes not in kept
+            ]
             amount = self._amount(graph, channels, rankings, context)
-            counts = self._counts(rankings, amount, before * (1 - (self.ratio or 0) * (step / self.steps)))
+            counts = self._counts(rankings, amount, self._goal(before, step))
             units, left = chosen(rankings, counts), amount.left(counts)
             remove_units(graph, channels, units)
             channels = channels.without(units)
             removed += len(units)
-        if self.ratio is not None and left > before * (1 - self.ratio):
+        if self.ratio is not None and left > self._goal(before, self.steps):
             share = 1 - left / before
             context.report(f"no more than {share:.1%} of the {self.of} can go: the other channels must stay")
         total = sum(sizes.values())
         context.report(f"{removed} of {total} channels removed; {self.of} {before:,.0f} -> {left:,.0f}")
         return removed > 0
+
+    def _goal(self, before: float, step: int) -> float:
+        """What may be left after a round; a little more, since 1 - 0.9 is less than 0.1."""
+        return before * (1 - (self.ratio or 0) * (step / self.steps) + 1e-12)
 
     def _ranking(
         self, channels: Channels, group: ChannelGroup, size: int, evidence: Evidence, multiple: int
@@ -142,7 +156,7 @@ class PruneChannels(Pass):
             return below(rankings, self.threshold)
         if self.scope == "greedy":
             return greedy(rankings, amount, goal)
-        return (same_share if self.scope == "local" else one_bar)(rankings, amount.left, goal)
+        return (same_share if self.scope == "local" else in_one_order)(rankings, amount.left, goal)
 
     def _amount(self, graph: Graph, channels: Channels, rankings: Sequence[Ranking], context: PassContext) -> Amount:
         if self.of == "channels":
@@ -164,24 +178,64 @@ class PruneChannels(Pass):
             return math.lcm(self.multiple, self._level(context).channel_multiple)
         return self.multiple
 
-    def _is_kept(self, group: ChannelGroup) -> bool:
-        origins = {node.origin for value, _ in group.axes for node in [value.producer] if node}
-        return any(fnmatch.fnmatchcase(origin, pattern) for origin in origins for pattern in self.keep)
+    def _kept(self, graph: Graph, channels: Channels) -> dict[Axes, str]:
+        """The groups that ``keep`` holds, with the reason."""
+        stored = stored_values(graph)
+        kept: dict[Axes, str] = {}
+        for group in channels.groups:
+            names = [node.where for node in _makers(group, stored)]
+            asked = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep)]
+            if asked:
+                kept[group.axes] = f"{asked[0]} is kept by request"
+        return kept
 
 
-def _describe_fixed(graph: Graph, channels: Channels) -> list[str]:
+def _makers(group: ChannelGroup, stored: set[Value]) -> Iterator[Node]:
+    """The nodes whose layers have the channels of a group as their result.
+
+    A layer may also turn or pad for itself what the layer before made: that node has no weights with these channels,
+    and nobody else reads it.
+    """
+    weights = {value for value, _ in group.axes if value in stored}
+    for value, _ in group.axes:
+        node = value.producer
+        if node is None or value in stored:
+            continue
+        if not weights.isdisjoint(node.inputs) or any(user.where != node.where for user in value.users):
+            yield node
+
+
+def _multiples(graph: Graph, channels: Channels, multiple: int) -> dict[Axes, int]:
+    """Of how many units each group keeps a multiple, so that layers make a multiple of ``multiple`` channels of it.
+
+    A unit may be several channels of a layer: a head, or the same place in each group of a convolution.
+    """
+    stored = stored_values(graph)
+    made = {channel_axis(node, stored) for node in graph.nodes}
+    sizes = {group.axes: _channels_of_units(channels, group, made) for group in channels.groups}
+    return {axes: math.lcm(*(multiple // math.gcd(multiple, size) for size in found)) for axes, found in sizes.items()}
+
+
+def _channels_of_units(channels: Channels, group: ChannelGroup, made: set[Axis | None]) -> list[int]:
+    """How many channels a unit of a group is, for every layer that makes some; 1 where none does."""
+    counts = [np.unique(channels.unit_of[axis], return_counts=True) for axis in group.axes if axis in made]
+    return [int(np.gcd.reduce(count[np.isin(units, group.units)])) for units, count in counts] or [1]
+
+
+def _describe_fixed(graph: Graph, channels: Channels, kept: Mapping[Axes, str]) -> list[str]:
     """A line for each weighted node whose channels all stay, with the reason."""
+    asked = {int(unit): kept[group.axes] for group in channels.groups if group.axes in kept for unit in group.units}
     lines = []
     for node in graph.nodes:
         if node.op.rule is Quantization.WEIGHTED:
-            reason = _why_fixed(node, channels)
+            reason = _why_fixed(node, channels, asked)
             if reason:
                 lines.append(f"{node.where} keeps its channels: {reason}")
     return lines
 
 
-def _why_fixed(node: Node, channels: Channels) -> str | None:
-    axis = node.output.type.rank - 1 if isinstance(node.op, Linear) else 1
-    units = channels.unit_of.get((node.output, axis), np.zeros(0, np.int64))
-    reasons = [channels.reasons.get(int(unit)) for unit in units]
+def _why_fixed(node: Node, channels: Channels, asked: Mapping[int, str]) -> str | None:
+    axis = channel_axis(node, set())
+    units = channels.unit_of.get(axis, np.zeros(0, np.int64)) if axis else ()
+    reasons = [channels.reasons.get(int(unit)) or asked.get(int(unit)) for unit in units]
     return reasons[0] if reasons and None not in reasons else None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .amounts import Amount, Counts, Ranking
-
-HALVINGS = 24
-"""How often the search for the right share halves its interval."""
 
 Left = Callable[[Counts], float]
 """The amount that remains."""
@@ -22,14 +20,29 @@ def below(rankings: Sequence[Ranking], bar: float) -> Counts:
 
 
 def same_share(rankings: Sequence[Ranking], left: Left, goal: float) -> Counts:
-    """The same share of every group."""
-    return _search(lambda share: tuple(r.allowed(int(share * len(r.units))) for r in rankings), left, goal)
+    """The same share of every group: no more of it than the goal takes, so within one unit of each group."""
+    shares = [_shares(ranking) for ranking in rankings]
+    steps = np.unique(np.concatenate(shares))
+
+    def counts_at(step: int) -> Counts:
+        within = [np.searchsorted(own, steps[step - 1], "right") if step else 0 for own in shares]
+        return tuple(ranking.allowed(int(count)) for ranking, count in zip(rankings, within, strict=True))
+
+    return _first(counts_at, len(steps), left, goal)
 
 
-def one_bar(rankings: Sequence[Ranking], left: Left, goal: float) -> Counts:
-    """The units with the lowest scores of all groups."""
+def in_one_order(rankings: Sequence[Ranking], left: Left, goal: float) -> Counts:
+    """The units with the lowest scores of all groups, within one unit; equal scores go from all groups alike."""
+    groups = np.repeat(np.arange(len(rankings)), [len(ranking.units) for ranking in rankings])
+    shares = np.concatenate([_shares(ranking) for ranking in rankings])
     scores = np.concatenate([ranking.scores for ranking in rankings])
-    return _search(lambda share: below(rankings, float(np.quantile(scores, share))), left, goal)
+    groups = groups[np.lexsort((shares, scores))]
+
+    def counts_at(step: int) -> Counts:
+        first = np.bincount(groups[:step], minlength=len(rankings))
+        return tuple(ranking.allowed(int(count)) for ranking, count in zip(rankings, first, strict=True))
+
+    return _first(counts_at, len(groups), left, goal)
 
 
 def greedy(rankings: Sequence[Ranking], amount: Amount, goal: float) -> Counts:
@@ -65,17 +78,11 @@ def greedy(rankings: Sequence[Ranking], amount: Amount, goal: float) -> Counts:
     return tuple(counts)
 
 
-def _search(counts_at: Callable[[float], Counts], left: Left, goal: float) -> Counts:
-    """The smallest share from 0 to 1 at which no more than ``goal`` is left, or else all that may go."""
-    low, high = 0.0, 1.0
-    known: dict[Counts, float] = {}
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        counts = counts_at(middle)
-        if counts not in known:
-            known[counts] = left(counts)
-        if known[counts] <= goal:
-            high = middle
-        else:
-            low = middle
-    return counts_at(high)
+def _shares(ranking: Ranking) -> np.ndarray:
+    """The share of its group (float64, up to 1) that has gone with each unit."""
+    return np.arange(1, len(ranking.units) + 1) / len(ranking.units)
+
+
+def _first(counts_at: Callable[[int], Counts], steps: int, left: Left, goal: float) -> Counts:
+    """The counts of the first step from 0 on that leaves no more than ``goal``, or else those of the last."""
+    return counts_at(bisect.bisect_left(range(steps), True, key=lambda step: left(counts_at(step)) <= goal))

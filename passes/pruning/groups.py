@@ -17,7 +17,9 @@ import numpy as np
 
 from ...ir.channels import Alternative, Flow, Slot, Tie, sized
 from ...ir.graph import Graph, Node, Value
+from ...ir.op import Quantization
 from ...ir.ops.constant import Constant
+from ...ir.ops.matmul import Linear, MatMul
 from ...ir.types import TensorType
 
 Axis = tuple[Value, int]
@@ -56,14 +58,41 @@ class Channels:
         Nothing is analyzed again, so that a merged axis goes on following the factor that it followed. A group may be
         left with one unit, which must stay.
         """
-        unit_of = {axis: numbers[~np.isin(numbers, units)] for axis, numbers in self.unit_of.items()}
+        stays = self.stays(units)
+        unit_of = {axis: numbers[stays[numbers]] for axis, numbers in self.unit_of.items()}
         left = (ChannelGroup(group.axes, np.setdiff1d(group.units, units)) for group in self.groups)
         return Channels(unit_of, tuple(group for group in left if len(group.units)), self.reasons)
+
+    def stays(self, units: np.ndarray) -> np.ndarray:
+        """Whether each unit, by its number, stays (bool) when ``units`` go."""
+        numbers = (int(own.max(initial=0)) for own in (*self.unit_of.values(), units))
+        stays = np.ones(max(numbers, default=0) + 1, bool)
+        stays[units] = False
+        return stays
 
 
 def find_channels(graph: Graph) -> Channels:
     """The channel groups of a float graph."""
     return _Analysis(graph).run()
+
+
+def stored_values(graph: Graph) -> set[Value]:
+    """Constants, and what is computed from them alone: weights rather than activations."""
+    stored: set[Value] = set()
+    for node in graph.nodes:
+        if stored.issuperset(node.inputs):
+            stored.update(node.outputs)
+    return stored
+
+
+def channel_axis(node: Node, stored: set[Value]) -> Axis | None:
+    """The axis along which a layer, or a product with stored weights, makes channels; None for other nodes."""
+    last = node.outputs[0].type.rank - 1
+    if node.op.rule is Quantization.WEIGHTED:
+        return node.output, last if isinstance(node.op, Linear) else 1
+    if isinstance(node.op, MatMul) and not stored.isdisjoint(node.inputs):
+        return node.output, last if node.inputs[1] in stored else last - 1
+    return None
 
 
 class _Analysis:

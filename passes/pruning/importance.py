@@ -9,15 +9,16 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ...ir.constants import Tensor
 from ...ir.errors import CalibrationError, PassError
-from ...ir.graph import Graph, Value
-from ...ir.interpreter import run_graph, to_numpy
+from ...ir.graph import Graph, Node, Value
+from ...ir.interpreter import run_graph, run_node, to_numpy
 from ...ir.op import Quantization
 from ...ir.ops.constant import Constant
 from ...ir.ops.norm import BatchNorm
 from ...ir.types import DType
 from ..training.gradients import saliencies
-from .groups import Axis, ChannelGroup, Channels
+from .groups import Axis, ChannelGroup, Channels, stored_values
 
 Importance = Literal["l1", "l2", "geometric-median", "batch-norm", "random", "taylor", "activation"]
 
@@ -50,13 +51,15 @@ CRITERIA: dict[str, Criterion] = {"l1": _l1, "l2": _l2, "geometric-median": _geo
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What importance is judged by, beside the weights.
+    """What importance is judged by.
 
-    ``saliencies`` are those of :func:`~octavo.passes.training.gradients.saliencies`; ``magnitudes`` hold the mean
-    magnitude (float64) of every index of an axis of an activation.
+    ``weights`` are the float constants, and what integer constants stand for: behind ``share-weights`` a weight is what
+    its indices look up. ``saliencies`` are those of :func:`~octavo.passes.training.gradients.saliencies` of these
+    weights; ``magnitudes`` hold the mean magnitude (float64) of every index of an axis of an activation.
     """
 
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    weights: Mapping[Value, np.ndarray] = field(default_factory=dict)
     saliencies: Mapping[Value, np.ndarray] = field(default_factory=dict)
     magnitudes: Mapping[Axis, np.ndarray] = field(default_factory=dict)
 
@@ -70,14 +73,40 @@ def gather_evidence(
         PassError: it needs calibration data, and there is none.
         CalibrationError: the data is empty, does not fit, or leads to values that are not finite.
     """
+    weights = {node.output: weight for node in graph.nodes if (weight := _weight(node)) is not None}
     if method not in ("taylor", "activation"):
-        return Evidence(random)
+        return Evidence(random, weights)
     if batches is None:
         hint = "give calibration inputs, or an importance that looks at weights alone: l1, l2, ..."
         raise PassError(f"importance {method} needs calibration data, and there is none", hint=hint)
     if method == "taylor":
-        return Evidence(random, saliencies=saliencies(graph, batches))
-    return Evidence(random, magnitudes=_magnitudes(graph, channels, batches))
+        return Evidence(random, weights, saliencies=_saliencies(graph, weights, batches))
+    return Evidence(random, weights, magnitudes=_magnitudes(graph, channels, batches))
+
+
+def _weight(node: Node) -> np.ndarray | None:
+    """A float constant, or what a node makes of constants of which one holds integers."""
+    operands = [value.op for value in node.inputs]
+    if len(node.outputs) != 1 or not node.output.type.dtype.is_float:
+        return None
+    if isinstance(node.op, Constant):
+        return node.op.data.numpy()
+    constants = [op for op in operands if isinstance(op, Constant)]
+    if len(constants) != len(operands) or all(op.data.dtype.is_float for op in constants):
+        return None
+    return to_numpy(run_node(node, [op.run() for op in constants])[0])
+
+
+def _saliencies(graph: Graph, weights: Mapping[Value, np.ndarray], batches: Batches) -> dict[Value, np.ndarray]:
+    """Those of all weights, in a copy of the graph that holds them as they are."""
+    dense = graph.clone()
+    owners = dict(zip(dense.values(), graph.values(), strict=True))
+    for twin, value in list(owners.items()):
+        if value in weights and not isinstance(value.op, Constant):
+            stored = dense.constant(Tensor.of(weights[value]), before=twin.producer)
+            dense.replace(twin, stored)
+            owners[stored] = value
+    return {owners[twin]: found for twin, found in saliencies(dense, batches).items()}
 
 
 def score_units(channels: Channels, group: ChannelGroup, method: Importance, evidence: Evidence) -> np.ndarray:
@@ -95,32 +124,42 @@ def score_units(channels: Channels, group: ChannelGroup, method: Importance, evi
         return evidence.random.random(len(group.units)) * 2
     if method == "taylor":
         lost = evidence.saliencies
-        places = (((value, axis), _rows(lost[value], axis)) for value, axis in group.parameters if value in lost)
+        places = [(axis, _rows(lost[axis[0]], axis[1])) for axis in _weight_axes(group, evidence) if axis[0] in lost]
         return _normal(sum(_scores(channels, group, _l1, places), np.zeros(len(group.units))))
     if method == "activation":
-        means = [(axis, evidence.magnitudes[axis][:, None]) for axis in _read_axes(group)]
-        return _average(channels, group, _l1, means)
+        means = evidence.magnitudes
+        return _average(channels, group, _l1, [(axis, means[axis][:, None]) for axis in group.axes if axis in means])
+    weights = [(axis, _rows(evidence.weights[axis[0]], axis[1])) for axis in _weight_axes(group, evidence)]
     if method == "batch-norm":
-        scales = [axis for axis in group.parameters if _is_scale(axis[0])]
+        scales = [(axis, rows) for axis, rows in weights if _is_scale(axis[0])]
         if scales:
-            return _average(channels, group, _l1, map(_weights, scales))
+            return _average(channels, group, _l1, scales)
         method = "l1"
-    weights = [axis for axis in group.parameters if axis[0].type.rank > 1]
-    return _average(channels, group, CRITERIA[method], map(_weights, weights))
+    return _average(channels, group, CRITERIA[method], [place for place in weights if place[0][0].type.rank > 1])
+
+
+def _weight_axes(group: ChannelGroup, evidence: Evidence) -> Sequence[Axis]:
+    """Where units appear in weights. What indices look up counts if channels are among the indices."""
+    own = {value for value, _ in group.parameters}
+    return [
+        (value, axis)
+        for value, axis in group.axes
+        if value in evidence.weights and (value in own or not own.isdisjoint(_indices(value)))
+    ]
+
+
+def _indices(value: Value) -> Sequence[Value]:
+    operands = value.producer.inputs if value.producer else ()
+    return [operand for operand in operands if not operand.type.dtype.is_float]
 
 
 def _is_scale(value: Value) -> bool:
     return any(isinstance(node.op, BatchNorm) and position == 1 for node, position in value.uses)
 
 
-def _weights(axis: Axis) -> tuple[Axis, np.ndarray]:
-    value, number = axis
-    assert isinstance(value.op, Constant)
-    return axis, _rows(value.op.data.numpy().astype(np.float64), number)
-
-
 def _rows(array: np.ndarray, axis: int) -> np.ndarray:
-    rows = np.moveaxis(array, axis, 0)
+    """(indices of an axis, all elements at each) in float64."""
+    rows = np.moveaxis(array.astype(np.float64), axis, 0)
     return rows.reshape(len(rows), -1)
 
 
@@ -147,9 +186,9 @@ def _scores(
         yield np.bincount(np.searchsorted(group.units, units[mine]), scores, len(group.units))
 
 
-def _read_axes(group: ChannelGroup) -> Sequence[Axis]:
+def _read_axes(group: ChannelGroup, stored: set[Value]) -> Sequence[Axis]:
     """The activations of a group that layers with weights read; all of them where none does."""
-    floats = [axis for axis in group.axes if not isinstance(axis[0].op, Constant) and axis[0].type.dtype is DType.F32]
+    floats = [axis for axis in group.axes if axis[0] not in stored and axis[0].type.dtype is DType.F32]
     return [axis for axis in floats if _is_read(axis[0])] or floats
 
 
@@ -160,14 +199,15 @@ def _is_read(value: Value) -> bool:
 def _magnitudes(graph: Graph, channels: Channels, batches: Batches) -> dict[Axis, np.ndarray]:
     """The mean magnitude of every index of the axes of activations, over all batches."""
     wanted: dict[Value, list[int]] = {}
-    for value, axis in {axis for group in channels.groups for axis in _read_axes(group)}:
+    stored = stored_values(graph)
+    for value, axis in {axis for group in channels.groups for axis in _read_axes(group, stored)}:
         wanted.setdefault(value, []).append(axis)
     sums = {(value, axis): np.zeros(len(channels.unit_of[value, axis])) for value in wanted for axis in wanted[value]}
     number = 0
 
     def look(value: Value, tensor: torch.Tensor) -> None:
         for axis in wanted.get(value, ()):
-            sums[value, axis] += np.abs(_rows(to_numpy(tensor).astype(np.float64), axis)).mean(1)
+            sums[value, axis] += np.abs(_rows(to_numpy(tensor), axis)).mean(1)
 
     for number, feeds in enumerate(batches, 1):  # noqa: B007 - how many there were
         run_graph(graph, feeds, look)

@@ -17,8 +17,8 @@ KeptAxes = dict[Axis, np.ndarray]
 
 def kept_axes(channels: Channels, units: np.ndarray) -> KeptAxes:
     """What remains of each axis when ``units`` (int64) go."""
-    gone = np.unique(units)
-    left = {axis: np.flatnonzero(~np.isin(unit_of, gone)) for axis, unit_of in channels.unit_of.items()}
+    stays = channels.stays(units)
+    left = {axis: np.flatnonzero(stays[unit_of]) for axis, unit_of in channels.unit_of.items()}
     return {axis: kept for axis, kept in left.items() if len(kept) < len(channels.unit_of[axis])}
 
 
@@ -38,9 +38,15 @@ def remove_units(graph: Graph, channels: Channels, units: np.ndarray) -> None:
 
 
 def zero_units(graph: Graph, channels: Channels, units: np.ndarray) -> None:
-    """Set to zero, in every constant, what :func:`remove_units` would take away: the same function of the inputs."""
+    """Set to zero, in every float constant, what :func:`remove_units` would take away.
+
+    The same function of the inputs, as long as sums over removed channels have a constant as a factor: the weights of
+    the layer that reads them. In a product of two activations, such as attention scores, what is made from zeros takes
+    part, so it must be zero: behind a sigmoid it is not. Weights that are looked up, as behind ``share-weights``, have
+    no zeros of their own and stay.
+    """
     for (value, axis), left in kept_axes(channels, units).items():
-        if isinstance(value.op, Constant) and value.producer is not None:
+        if isinstance(value.op, Constant) and value.producer is not None and value.type.dtype.is_float:
             array = value.op.data.numpy().copy()
             gone = np.setdiff1d(np.arange(array.shape[axis]), left)
             array[(slice(None),) * axis + (gone,)] = 0

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+
 import numpy as np
 import octavo
 import pytest
 import torch
-from octavo.ir import Graph
+from octavo.ir import Graph, Tensor
 from octavo.ir.errors import OctavoError, PassError, UsageError
 from octavo.ir.interpreter import run_graph
+from octavo.ir.ops.shape import Transpose
 from octavo.ir.verifier import verify
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.pruning.groups import find_channels
 from octavo.passes.pruning.removal import remove_units, zero_units
-from support.prunable import IMAGE, MODELS, SqueezeExcite, amount, constant, traced, widths
+from support.prunable import IMAGE, MODELS, SqueezeExcite, amount, constant, macs, traced, widths
+from torch import nn
 
 
 def prune(graph: Graph, text: str) -> list[str]:
@@ -93,6 +98,22 @@ def test_widths_are_multiples_and_names_are_kept() -> None:
     assert widths(graph) == [8, 8, 4, 8, 5]
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # Four heads of six channels: 12 are two of them, and fewer than 24 are no multiple of 8.
+        ("attention", "multiple=12", [12, 12, 12, 16, 12, 16]),
+        ("attention", "multiple=8", [24, 24, 24, 16, 8, 16]),
+        # Three groups of four channels: two places of each are 6.
+        ("branches", "multiple=6,keep=[piece;left;right]", [8, 4, 6, 12, 6, 5]),
+    ],
+)
+def test_a_multiple_counts_channels_of_layers(name: str, options: str, expected: list[int]) -> None:
+    graph = traced(name)
+    prune(graph, f"prune-channels{{ratio=0.5,of=channels,{options}}}")
+    assert widths(graph) == expected
+
+
 def test_a_batch_of_unknown_size_counts_once() -> None:
     module = SqueezeExcite().eval()
     batch = torch.export.Dim("n", min=2)
@@ -110,11 +131,81 @@ def test_what_stays_is_reported_with_the_reason() -> None:
     assert last.startswith("10 of 24 channels removed; macs ")
 
 
+class Turned(nn.Module):
+    """A layer that turns its input for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(nn.functional.linear(x.transpose(1, 2), self.weight))
+
+
+@pytest.mark.parametrize("before", ["eliminate-dead", "prepare", "share-weights{bits=1}"])
+@pytest.mark.parametrize(
+    ("keep", "expected"), [("turned", [4, 6, 4, 3]), ("stem", [8, 3, 4, 3]), ("act", [4, 3, 8, 3])]
+)
+def test_keep_holds_what_a_layer_makes_and_not_what_it_reads(before: str, keep: str, expected: list[int]) -> None:
+    torch.manual_seed(0)
+    parts = {"stem": nn.Conv1d(3, 8, 1), "turned": Turned(), "wide": nn.Linear(6, 8), "act": nn.ELU()}
+    module = nn.Sequential(OrderedDict(parts, head=nn.Linear(8, 3))).eval()
+    graph = octavo.trace(module, (torch.zeros(2, 3, 7),))
+    Pipeline.parse(before).run(graph)
+    lines = prune(graph, f"prune-channels{{ratio=0.9,of=channels,least=0.5,keep=[{keep}]}}")
+    layer = {"act": "wide"}.get(keep, keep)
+    assert lines[0] == f"{layer} keeps its channels: {keep} is kept by request"
+    assert widths(graph) == expected
+
+
+def test_what_no_output_depends_on_does_not_count() -> None:
+    graph, clean = traced("squeeze-excite"), traced("squeeze-excite")
+    dead = graph.constant(Tensor.of(np.ones((40, 8), np.float32)), name="dead")
+    graph.insert(Transpose((1, 0)), [dead])
+    options = "prune-channels{ratio=0.5,of=parameters,scope=global}"
+    assert prune(graph, options) == prune(clean, options)
+    assert str(graph) == str(clean)
+
+
+def test_quantized_networks_are_pruned_as_well() -> None:
+    graph = traced("squeeze-excite")
+    context = PassContext(calibration=[{"x": np.ones(IMAGE, np.float32)}])
+    Pipeline.parse("prepare,observe,calibrate,quantize").run(graph, context)
+    before = macs(graph)
+    prune(graph, "prune-channels{ratio=0.4,scope=global}")
+    assert macs(graph) <= 0.6 * before
+
+
+@pytest.mark.parametrize(("function", "more"), [(torch.tanh, 0.0), (torch.sigmoid, 0.25)])
+def test_a_product_of_activations_sums_what_zeros_become(function: Any, more: float) -> None:
+    class Scores(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key = nn.Linear(3, 8), nn.Linear(3, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = function(self.query(x)) @ function(self.key(x)).transpose(1, 2)
+            return scores
+
+    smaller = octavo.trace(Scores().eval(), (torch.zeros(1, 5, 3),))
+    zeroed, feeds = smaller.clone(), {"x": np.random.default_rng(0).normal(size=(1, 5, 3)).astype(np.float32)}
+    for graph, change in ((smaller, remove_units), (zeroed, zero_units)):
+        change(graph, find_channels(graph), find_channels(graph).groups[0].units[:3])
+    difference = run_graph(zeroed, feeds)["output"] - run_graph(smaller, feeds)["output"]
+    np.testing.assert_allclose(difference, 3 * more, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "part"),
     [
         ("prune-channels{ratio=1.5}", UsageError, "a share in"),
-        ("prune-channels{ratio=0.1,multiple=0}", UsageError, "at least 1"),
+        ("prune-channels{ratio=nan}", UsageError, "a share in"),
+        ("prune-channels{ratio=0.1,least=nan}", UsageError, "a share in"),
+        ("prune-channels{threshold=nan}", UsageError, "above 0"),
+        ("prune-channels{ratio=0.1,seed=-1}", UsageError, "seed=-1"),
+        ("prune-channels{ratio=0.1,steps=1000000000}", UsageError, "1 to 1000"),
+        ("prune-channels{ratio=0.1,multiple=1000000000}", UsageError, "1 to 65536"),
+        ("prune-channels{ratio=0.1,multiple=0}", UsageError, "1 to 65536"),
         ("prune-channels{ratio=0.1,importance=magic}", OctavoError, "geometric-median"),
         ("prune-channels{ratio=0.1,keep=[*]}", PassError, "no channel can be removed"),
     ],

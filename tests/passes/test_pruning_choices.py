@@ -115,6 +115,54 @@ def test_greedy_takes_channels_where_they_are_dear() -> None:
     assert sum(widths(graph)) > sum(widths(shared))
 
 
+@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.9])
+def test_equal_scores_go_one_by_one(scope: str, ratio: float) -> None:
+    """From two groups of ten alike, and never more than the goal takes."""
+    module = nn.Sequential(nn.Conv2d(3, 10, 1), nn.Conv2d(10, 10, 1), nn.Conv2d(10, 3, 1)).eval()
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
+    graph = octavo.trace(module, (torch.zeros(1, 3, 4, 4),))
+    run(graph, f"ratio={ratio},of=channels,scope={scope},least=0")
+    left = 10 - round(10 * ratio)
+    assert widths(graph) == [left, left, 3]
+
+
+def test_all_scopes_stop_within_one_unit() -> None:
+    for ratio in (0.15, 0.35, 0.55):
+        graph = traced("squeeze-excite")
+        run(graph, f"ratio={ratio},of=channels,scope=global,importance=random")
+        assert amount(graph, "channels") == 16 - int(np.ceil(16 * ratio))
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "geometric-median", "taylor", "activation"])
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+def test_shared_weights_are_judged_by_what_they_are(importance: str, per: str) -> None:
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, 3)).eval()
+    values = torch.tensor([-0.9, -0.3, 0.3, 0.9])
+    for layer in module:
+        assert isinstance(layer, nn.Linear)
+        layer.weight.data = values[
+            torch.randint(4, layer.weight.shape) // torch.arange(1, 4).repeat(6)[: layer.in_features]
+        ]
+        layer.weight.data[:, :4] = values
+    dense = octavo.trace(module, (torch.zeros(16, 6),))
+    shared, context = dense.clone(), PassContext(batches(dense))
+    Pipeline.parse(f"share-weights{{bits=2,per={per}}}").run(shared)
+    for graph in (dense, shared):
+        run(graph, f"ratio=0.4,of=channels,scope=global,importance={importance}", context)
+    left, right = ([constant(n.inputs[1]) for n in g.nodes if n.op.name == "linear"] for g in (dense, folded(shared)))
+    assert [len(weight) for weight in left] != [16, 12, 3]
+    for wanted, got in zip(left, right, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def folded(graph: Graph) -> Graph:
+    Pipeline.parse("fold-constants").run(graph)
+    return graph
+
+
 def test_a_threshold_removes_what_scores_less() -> None:
     graph = traced("squeeze-excite")
     stem = next(node for node in graph.nodes if node.origin == "stem")
