@@ -68,4 +68,5 @@ def _flips(error: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 def _direction(error: np.ndarray) -> np.ndarray:
     """The side (-1, 0, 1) that rows of errors lean to by more than half a step, shape (rows, 1)."""
-    return np.sign(np.rint(error.sum(axis=1)))[:, None]
+    side: np.ndarray = np.sign(np.rint(error.sum(axis=1)))[:, None]
+    return side

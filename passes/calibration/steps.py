@@ -44,7 +44,8 @@ def binary_scale(weight: np.ndarray, axis: int | None) -> np.ndarray:
     A channel of zeros gets the smallest scale, since its signs are not zero.
     """
     axes = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
-    return np.maximum(np.abs(weight.astype(np.float64)).mean(axis=axes), LEAST_SCALE)
+    mean: np.ndarray = np.maximum(np.abs(weight.astype(np.float64)).mean(axis=axes), LEAST_SCALE)
+    return mean
 
 
 def _fit(magnitudes: np.ndarray, scale: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:

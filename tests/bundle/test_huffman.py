@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from bundle.toys import Toy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from octavo.backends import runtime
+from octavo.backends.bundle import huffman
 from octavo.backends.bundle.errors import BundleCorruptError
 from octavo.backends.bundle.huffman import encode
 from octavo.backends.bundle.link import find_toolchain, host_architecture
@@ -74,6 +77,32 @@ def test_long_runs_of_zeros(program: Path) -> None:
     octets = np.zeros(300_001, np.uint8)
     octets[[3, 65_539, 300_000]] = 9
     assert decode(program, encode(octets), octets.size)[:2] == (0, octets.tobytes())
+
+
+@pytest.mark.parametrize("kind", ["uniform", "sparse", "zeros"])
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_how_much_is_encoded_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch, kind: str, chunk: int) -> None:
+    octets = draws(0, kind)[:5000]
+    whole = encode(octets)
+    monkeypatch.setattr(huffman, "_CHUNK", chunk)
+    assert encode(octets) == whole
+
+
+@pytest.mark.parametrize(("kind", "digest"), [("weights", "b739223d5437896e"), ("sparse", "0e97bc4d47d8aef8")])
+def test_the_format_stays(kind: str, digest: str) -> None:
+    """Bundles that are already written must decode."""
+    assert hashlib.sha256(encode(draws(0, kind))).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_encoding_takes_little_more_memory_than_the_block(share: float) -> None:
+    random = np.random.default_rng(0)
+    octets = (random.integers(1, 200, 3_000_000) * (random.random(3_000_000) < share)).astype(np.uint8)
+    tracemalloc.start()
+    size = len(encode(octets))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * size + 10_000_000
 
 
 @pytest.mark.parametrize("seed", range(40))
