@@ -24,10 +24,11 @@ class Sparsify(Pass):
     """Set the least important weights of layers to zero, until a share of them is.
 
     ``ratio`` is that share of the weights of all layers that can be treated, 0.5 by default. ``pattern``: ``single``
-    weights; ``N:M``, at most N of M input channels in a row, which says the ratio itself; ``block:RxC``, R outputs by
-    C of the weights that an output sums. ``scope``: ``local`` takes the same share of each layer, ``global`` compares
-    the weights of all layers as they are, without normalizing (Han et al., 2015; Frankle and Carbin, 2019), and may
-    leave a layer no more than its most important weight or block. ``importance``: ``magnitude``, or
+    weights; ``N:M``, at most N of M input channels in a row, which says the ratio itself; ``block:RxC``, R output
+    channels by C input channels in a row at one place of a kernel (:class:`.pruning.sparsity.Block` says what happens
+    where sizes do not divide, which is reported). ``scope``: ``local`` takes the same share of each layer, ``global``
+    compares the weights of all layers as they are, without normalizing (Han et al., 2015; Frankle and Carbin, 2019),
+    and may leave a layer no more than its most important weight or block. ``importance``: ``magnitude``, or
     ``gradient``, which needs calibration data (:mod:`.training.gradients`). ``keep`` lists shell patterns over names of
     layers that stay dense.
     """
@@ -63,7 +64,7 @@ class Sparsify(Pass):
         ]
         zeros = choose_zeros(importances, pattern, final_ratio(pattern, self.ratio), self.scope)
         changed = [_clear(layer, rows) for layer, rows in zip(layers, zeros, strict=True)]
-        _report(layers, context)
+        _report(layers, pattern, context)
         return any(changed)
 
     def _importances(self, graph: Graph, layers: Sequence[Layer], context: PassContext) -> list[np.ndarray]:
@@ -116,10 +117,12 @@ def _clear(layer: Layer, rows: np.ndarray) -> bool:
     return True
 
 
-def _report(layers: Sequence[Layer], context: PassContext) -> None:
+def _report(layers: Sequence[Layer], pattern: Pattern, context: PassContext) -> None:
     zeros = [int(np.count_nonzero(_weight(layer) == 0)) for layer in layers]
     sizes = [layer.weight.type.size for layer in layers]
     for layer, zero, size in zip(layers, zeros, sizes, strict=True):
-        context.report(f"{layer.name}: {zero:,} of {size:,} weights are zero ({zero / size:.1%})")
+        remark = pattern.remark(layer)
+        line = f"{layer.name}: {zero:,} of {size:,} weights are zero ({zero / size:.1%})"
+        context.report(f"{line}; {remark}" if remark else line)
     total = f"{sum(zeros):,} of {sum(sizes):,} weights of {len(layers)} layers are zero"
     context.report(f"{total} ({sum(zeros) / sum(sizes):.1%})")

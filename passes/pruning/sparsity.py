@@ -16,7 +16,7 @@ from ...ir.errors import UsageError
 from ...ir.graph import Graph, Node, Value
 from ...ir.op import Op, Quantization
 from ...ir.ops.constant import Constant
-from ...ir.ops.conv import ConvTranspose
+from ...ir.ops.conv import Conv, ConvTranspose
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.ops.recurrent import Recurrence, Recurrent
 
@@ -58,6 +58,10 @@ class Pattern(ABC):
         """Why a layer has no room for the pattern."""
         return None
 
+    def remark(self, layer: Layer) -> str | None:
+        """How the pattern fits a layer whose sizes it does not divide."""
+        return None
+
 
 @dataclass(frozen=True)
 class Single(Pattern):
@@ -71,7 +75,8 @@ class Single(Pattern):
 class OfGroup(Pattern):
     """At most ``kept`` of each ``group`` input channels in a row, for each output and each place of a kernel.
 
-    Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021. Channels that fill no group are a shorter one.
+    Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021. Channels that fill no group are a shorter one, so a
+    group longer than all of them is all of them.
     """
 
     kept: int
@@ -83,9 +88,10 @@ class OfGroup(Pattern):
 
     def units(self, importance: np.ndarray) -> Units:
         outputs, taps, channels = importance.shape
+        group = min(self.group, channels)
         # What fills the last group up is less important than anything.
-        filling = ((0, 0), (0, 0), (0, -channels % self.group))
-        groups = np.pad(importance, filling, constant_values=-1.0).reshape(outputs, taps, -1, self.group)
+        filling = ((0, 0), (0, 0), (0, -channels % group))
+        groups = np.pad(importance, filling, constant_values=-1.0).reshape(outputs, taps, -1, group)
         order = np.argsort(-groups, axis=-1, kind="stable")
         losers = np.zeros(groups.shape, bool)
         np.put_along_axis(losers, order[..., self.kept :], True, axis=-1)
@@ -94,15 +100,26 @@ class OfGroup(Pattern):
         return Units(of, importance[chosen])
 
     def why_not(self, layer: Layer) -> str | None:
-        channels = layer.layout.split[layer.layout.order[-1]]
+        channels = layer.layout.channels
         if channels > self.kept:
             return None
         return f"an output sums {channels} input channels, and {self.kept} of {self.group} may stay"
 
+    def remark(self, layer: Layer) -> str | None:
+        channels = layer.layout.channels
+        if channels % self.group == 0:
+            return None
+        return f"{channels} input channels do not divide into groups of {self.group}: the last one is shorter"
+
 
 @dataclass(frozen=True)
 class Block(Pattern):
-    """Blocks of ``rows`` outputs by ``columns`` weights that one output sums, places outside, input channels inside.
+    """Blocks of ``rows`` outputs by ``columns`` weights in the order in which the integer kernels sum them.
+
+    That is place by place of the kernel, row-major, and all input channels at each. So a block of a layer whose sizes
+    divide is ``rows`` output channels by ``columns`` input channels in a row at one place. Where channels do not divide
+    blocks go on at the next place, where outputs do not they go on in the next group of a grouped convolution, and the
+    last ones are smaller: a kernel that skips blocks may not skip these.
 
     A block's importance is the root of its mean square: the L2 norm, with blocks at an edge not less for being small.
     """
@@ -117,6 +134,20 @@ class Block(Pattern):
         squares = np.bincount(of.reshape(-1), np.square(importance).reshape(-1))
         scores = np.sqrt(squares / np.bincount(of.reshape(-1)))
         return Units(of.reshape(importance.shape), _with_best_kept(scores))
+
+    def why_not(self, layer: Layer) -> str | None:
+        layout = layer.layout
+        if layout.groups * layout.outputs > self.rows or layout.places * layout.channels > self.columns:
+            return None
+        return f"all of them are no more than one block of {self.rows}x{self.columns}"
+
+    def remark(self, layer: Layer) -> str | None:
+        layout = layer.layout
+        if layout.outputs % self.rows == 0 and layout.channels % self.columns == 0:
+            return None
+        where = " of each group" if layout.groups > 1 else ""
+        sizes = f"{layout.outputs} outputs{where} by {layout.channels} input channels"
+        return f"{sizes} do not divide into blocks of {self.rows}x{self.columns}"
 
 
 def _with_best_kept(scores: np.ndarray) -> np.ndarray:
@@ -133,9 +164,9 @@ def parse_pattern(text: str) -> Pattern:
     """
     if text == "single":
         return Single()
-    if (found := re.fullmatch(r"(\d+):(\d+)", text)) and 0 < int(found[1]) < int(found[2]):
+    if (found := re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)) and 0 < int(found[1]) < int(found[2]):
         return OfGroup(int(found[1]), int(found[2]))
-    if (found := re.fullmatch(r"block:(\d+)x(\d+)", text)) and int(found[1]) and int(found[2]):
+    if (found := re.fullmatch(r"block:(\d{1,9})x(\d{1,9})", text)) and int(found[1]) and int(found[2]):
         return Block(int(found[1]), int(found[2]))
     raise UsageError(f"no pattern of zeros is spelled {text!r}", expected=PATTERNS)
 
@@ -202,10 +233,33 @@ _ROWS_BEFORE, _ROWS_BEHIND = (0, 1, 3, 2), (0, 2, 3, 1)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a weight becomes (outputs, taps, input channels): split into four axes, permuted, the first two joined."""
+    """How a weight becomes (outputs, taps, input channels): split into four axes, permuted, the first two joined.
+
+    Permuted, the axes are groups of a grouped layer, outputs of each, places of the kernel, and input channels.
+    """
 
     split: tuple[int, int, int, int]
     order: tuple[int, ...]
+
+    @property
+    def groups(self) -> int:
+        """Parts of the layer that share no inputs, or matrices of a batch."""
+        return self.split[self.order[0]]
+
+    @property
+    def outputs(self) -> int:
+        """Output channels of each group."""
+        return self.split[self.order[1]]
+
+    @property
+    def places(self) -> int:
+        """Places of the kernel."""
+        return self.split[self.order[2]]
+
+    @property
+    def channels(self) -> int:
+        """Input channels of each group."""
+        return self.split[self.order[3]]
 
     def to_rows(self, weight: np.ndarray) -> np.ndarray:
         """(outputs, taps, input channels) of an array of the weight's shape."""
@@ -313,4 +367,5 @@ def _layout(op: Op, position: int, shape: tuple[int, ...]) -> Layout:
     first, second, *kernel = shape
     if isinstance(op, ConvTranspose):
         return Layout((op.groups, first // op.groups, second, math.prod(kernel)), _ROWS_BEHIND)
-    return Layout((1, first, second, math.prod(kernel)), _ROWS_BEFORE)
+    groups = op.groups if isinstance(op, Conv) else 1
+    return Layout((groups, first // groups, second, math.prod(kernel)), _ROWS_BEFORE)
