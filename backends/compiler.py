@@ -19,6 +19,7 @@ from .bundle.manifest import Json, Manifest
 from .bundle.program import LevelProgram, PlanProgram, Program, Signature, TensorSpec
 from .bundle.weights import WeightStore
 from .bundle.writer import BundleContents, write_bundle
+from .plan.builder import Notes
 from .plan.planner import plan_graph
 from .tvm.isa import get_isa
 from .tvm.kernels.base import KernelSpec
@@ -67,7 +68,8 @@ def compile_graphs(
     """
     toolchain = find_toolchain(target.architecture)
     weights = WeightStore(WEIGHT_SLACK)
-    levels = [_plan_level(graphs, level.name, weights, prefix) for level in target.levels]
+    notes: Notes = {}
+    levels = [_plan_level(graphs, level.name, weights, prefix, notes) for level in target.levels]
     features = {level.name: level.features for level in target.levels}
     program = Program(
         prefix,
@@ -86,7 +88,7 @@ def compile_graphs(
             exactness=exactness(graphs[0]),
             preprocessing=preprocessing,
             made=made,
-            decisions=decisions(graphs[0]),
+            decisions=decisions(graphs[0], notes),
             labels=labels,
             compress_weights=compress,
         )
@@ -96,11 +98,11 @@ def compile_graphs(
     return manifest
 
 
-def _plan_level(graphs: Sequence[Graph], name: str, weights: WeightStore, prefix: str) -> _Level:
+def _plan_level(graphs: Sequence[Graph], name: str, weights: WeightStore, prefix: str, notes: Notes) -> _Level:
     kernels: dict[str, KernelSpec] = {}
     plans: list[PlanProgram] = []
     for graph in graphs:
-        plan, called = plan_graph(graph, get_isa(name), weights, prefix)
+        plan, called = plan_graph(graph, get_isa(name), weights, prefix, notes)
         plans.append(plan)
         kernels |= called
     return _Level(name, tuple(plans), kernels)
@@ -170,16 +172,20 @@ def exactness(graph: Graph) -> str:
     return f"within {FLOAT_TOLERANCE:g} in {', '.join(sorted(inexact))}" if inexact else "bit-exact"
 
 
-def decisions(graph: Graph) -> Json:
-    """Every node's decision, for reports: op, place, precision, rule, reason."""
+def decisions(graph: Graph, notes: Notes) -> Json:
+    """Every node's decision, for reports: op, place, precision, rule, and the reason with what planning noted."""
     return [
         {
             "op": node.op.name,
             "where": node.where,
             "precision": node.decision.precision.value,
             "rule": node.decision.rule,
-            "reason": node.decision.reason,
+            "reason": "; ".join(part for part in (node.decision.reason, *_noted(notes.get(node, {}))) if part),
         }
         for node in graph.nodes
         if node.decision is not None and not isinstance(node.op, Constant)
     ]
+
+
+def _noted(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{text} ({', '.join(levels)})" for text, levels in notes.items()]

@@ -29,6 +29,10 @@ Constants = Mapping[str, npt.ArrayLike]
 """What a kernel's ``pack`` takes, by name."""
 
 
+Notes = dict[Node, dict[str, list[str]]]
+"""What lowerings chose where they had a choice, and on which levels, by node."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One kernel call before offsets are known."""
@@ -47,6 +51,7 @@ class PlanBuilder:
     isa: Isa
     weights: WeightStore
     prefix: str
+    notes: Notes = field(default_factory=dict)
     kernels: dict[str, KernelSpec] = field(default_factory=dict)
     _views: dict[Value, View] = field(default_factory=dict)
     _borders: dict[Value, Border] = field(default_factory=dict)
@@ -235,6 +240,10 @@ class PlanBuilder:
 
     def is_done(self, node: Node) -> bool:
         return node in self._done
+
+    def note(self, node: Node, text: str) -> None:
+        """Say in the decision log which kernel the node got on this level, and why."""
+        self.notes.setdefault(node, {}).setdefault(text, []).append(self.isa.name)
 
     def refuse(self, node: Node, reason: str) -> None:
         """The node has no kernel; every refusal is reported at once, so later nodes find its outputs, of no bytes."""

@@ -21,6 +21,7 @@ from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.depthwise import DepthwiseSpec
 from octavo.backends.tvm.kernels.elementwise import BinarySpec
 from octavo.backends.tvm.kernels.matmul import MatmulSpec
+from octavo.backends.tvm.kernels.sparse import SparseConvSpec
 
 Patch = pytest.MonkeyPatch
 Fault = Callable[[Patch], None]
@@ -137,6 +138,40 @@ def last_weights_missing(patch: Patch) -> None:
         return weight
 
     _given(patch, DepthwiseSpec, "weight", change)
+
+
+@fault
+def sparse_input_zero_point_off_by_one(patch: Patch) -> None:
+    _given(patch, SparseConvSpec, "x_zero_point", lambda zero: zero + 1)
+
+
+@fault
+def one_block_meets_other_bytes(patch: Patch) -> None:
+    def change(taps: Array) -> Array:
+        taps[len(taps) // 2] += 1
+        return taps
+
+    _packed(patch, SparseConvSpec, "taps", change)
+
+
+@fault
+def one_block_left_out(patch: Patch) -> None:
+    """The last of the first channel tile that has any."""
+
+    def change(starts: Array) -> Array:
+        starts[np.flatnonzero(starts)[0]] -= 1
+        return starts
+
+    _packed(patch, SparseConvSpec, "starts", change)
+
+
+@fault
+def one_weight_of_a_block_off_by_one(patch: Patch) -> None:
+    def change(weight: Array) -> Array:
+        weight.reshape(-1)[weight.size // 2] ^= 1
+        return weight
+
+    _packed(patch, SparseConvSpec, "weight", change)
 
 
 Call = tuple[KernelSpec, Any, Any]

@@ -19,6 +19,9 @@ MAX_SIZE = 6000
 MAX_MACS = 600_000
 """Multiply-accumulates of the largest node: the slowest levels run under emulators."""
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 11, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 48, 63, 64, 65)
+SPARSE = 0.5
+LEAST_SPARSE = 12
+"""The share of weights with blocks of zeros, among those of which an output sums so many."""
 MATRIX_RANK = 2
 IMAGE_RANK = 4
 
@@ -28,6 +31,7 @@ class Grower:
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
+        self.zeros = np.random.default_rng([seed, 1])
         self.graph = Graph(f"random{seed}")
         self.values: list[Value] = []
         self._origin = ""
@@ -75,6 +79,8 @@ class Grower:
         array = self.rng.normal(size=shape) / np.sqrt(max(inputs, 1))
         if shape[0] > 1 and self.chance(0.15):
             array[self.upto(0, shape[0] - 1)] *= self.choose([0.0, 12.0])
+        if inputs >= LEAST_SPARSE and self.zeros.random() < SPARSE:
+            array *= some_blocks(shape, self.zeros)
         return self.constant(array)
 
     def constant(self, array: npt.ArrayLike) -> Value:
@@ -111,3 +117,12 @@ class Grower:
 
 def dims(value: Value) -> tuple[int, ...]:
     return value.type.static_shape
+
+
+def some_blocks(shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Ones in some of the blocks of 16 outputs by 4 weights along (taps, inputs) of a weight, zeros in the others."""
+    outputs, inputs, *taps = shape
+    blocks = rng.random((-(-outputs // 16), -(-int(np.prod(shape[1:])) // 4))) < rng.uniform(0.2, 0.8)
+    blocks[:, int(rng.integers(blocks.shape[1]))] = True
+    rows = blocks.repeat(16, 0).repeat(4, 1)[:outputs, : int(np.prod(shape[1:]))]
+    return np.moveaxis(rows.reshape(outputs, *taps, inputs), -1, 1).astype(np.float64)

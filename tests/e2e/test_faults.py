@@ -9,6 +9,7 @@ import pytest
 from e2e.bundles import Kernels
 from e2e.checking import check_samples, native_levels
 from e2e.faults import FAULTS
+from e2e.growing import some_blocks
 from e2e.samples import Sample
 from octavo.backends.bundle.link import host_architecture
 from octavo.ir import Graph, Tensor, Value
@@ -34,9 +35,13 @@ class _Network:
     def constant(self, *shape: int, scale: float = 1.0) -> Value:
         return self.graph.constant(Tensor.of((scale * self.rng.normal(size=shape)).astype(np.float32)))
 
-    def conv(self, x: Value, outputs: int, kernel: int, groups: int = 1) -> Value:
+    def conv(self, x: Value, outputs: int, kernel: int, groups: int = 1, *, sparse: bool = False) -> Value:
         depth = x.type.static_shape[1] // groups
-        weight = self.constant(outputs, depth, kernel, kernel, scale=1.0 / (kernel * depth**0.5))
+        shape = (outputs, depth, kernel, kernel)
+        values = self.rng.normal(size=shape) / (kernel * depth**0.5)
+        if sparse:
+            values *= some_blocks(shape, self.rng)
+        weight = self.graph.constant(Tensor.of(values.astype(np.float32)))
         half = (kernel // 2, kernel // 2)
         op = Conv((1, 1), (half, half), (1, 1), groups)
         return self.graph.insert(op, [x, weight, self.constant(outputs, scale=0.3)], origin="conv").output
@@ -60,6 +65,7 @@ class _Network:
             "logits": logits,
             "product": product,
             "square": square,
+            "blocks": self.conv(stem, 33, 3, sparse=True),
             "sum": g.insert(Add(), [sums, g.insert(ReduceMean((2, 3), True), [sums]).output]).output,
         }
         g.set_outputs(list(outputs.values()), list(outputs))

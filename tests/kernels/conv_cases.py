@@ -13,6 +13,7 @@ from octavo.backends.tvm.isa import Isa
 from octavo.backends.tvm.kernels.base import StridedView
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.epilogue import Epilogue
+from octavo.backends.tvm.kernels.sparse import SparseConvSpec
 
 Array = npt.NDArray[Any]
 
@@ -57,8 +58,11 @@ def random_bytes(rng: np.random.Generator, isa: Isa, count: int) -> Array:
     return rng.integers(isa.act_min, isa.act_max + 1, count).astype(isa.act_dtype)
 
 
-def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, Array]:
-    """A case with random contents, and the whole output buffer as it must be afterwards."""
+def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator, density: float | None = None) -> tuple[Case, Array]:
+    """A case with random contents, and the whole output buffer as it must be afterwards.
+
+    With `density` it is one of the sparse kernel, and that share of the blocks of weights is not zero.
+    """
     channels = spec.groups * spec.out_channels
     lowest = -128 if spec.full_range else -127
     weight_shape = (channels, spec.in_channels, spec.kernel_h, spec.kernel_w)
@@ -69,6 +73,8 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case,
     }
     if rng.random() < 0.3:
         arrays["weight"][...] = lowest
+    if density is not None:
+        arrays["weight"] *= block_mask(spec, rng, density)
     x = random_bytes(rng, isa, _extent(spec))
     if rng.random() < 0.2:
         x[...] = isa.act_min
@@ -84,8 +90,18 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case,
     out = np.full(_out_extent(spec), 77, {"byte": isa.act_dtype, "f32": "float32", "i32": "int32"}[spec.epilogue.out])
     expected = out.copy()
     view(expected, spec.output, shape)[...] = finish(isa, spec.epilogue, acc, arrays, residual)
-    packed = spec.pack(isa, **arrays)
-    return Case(spec, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
+    kernel = spec if density is None else SparseConvSpec(spec)
+    packed = kernel.pack(isa, **arrays)
+    return Case(kernel, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
+
+
+def block_mask(spec: ConvSpec, rng: np.random.Generator, density: float) -> Array:
+    """Ones and zeros (int8) of the weight's shape: blocks of 16 outputs by 4 weights along (row, column, input)."""
+    depth = spec.kernel_h * spec.kernel_w * spec.in_channels
+    blocks = rng.random((-(-spec.out_channels // 16), -(-depth // 4))) < density
+    rows = blocks.repeat(16, 0).repeat(4, 1)[: spec.out_channels, :depth]
+    places = rows.reshape(spec.out_channels, spec.kernel_h, spec.kernel_w, spec.in_channels)
+    return places.transpose(0, 3, 1, 2).astype("int8")
 
 
 def centred(acc: Array, rng: np.random.Generator) -> dict[str, Array]:

@@ -8,6 +8,7 @@ with three channels wastes little.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -96,18 +97,25 @@ class ConvSpec(KernelSpec):
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_conv(self, isa)
-        weight = arrays["weight"].reshape(self.groups, self.out_channels, -1)
-        sums = weight.astype("int64").sum(axis=2)
+        rows = self.weight_rows(arrays["weight"])
+        packed = pack_weights(isa, plan.dot, plan.runs, rows, (plan.blocks, plan.tile.vectors))
+        return {"weight": packed, **self.pack_epilogue(plan, isa, arrays)}
+
+    def weight_rows(self, weight: Array) -> Array:
+        """Weights as int8[groups, out_channels, K], with K in the order the kernel walks it."""
+        kernel = weight.reshape(self.groups, self.out_channels, self.in_channels, self.kernel_h * self.kernel_w)
+        rows: Array = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
+        return rows
+
+    def pack_epilogue(self, plan: ConvPlan, isa: Isa, arrays: dict[str, Array]) -> dict[str, Array]:
+        """The constants of the epilogue, padded to whole blocks; the zero point of x is folded into the bias."""
+        sums = arrays["weight"].reshape(self.groups, self.out_channels, -1).astype("int64").sum(axis=2)
         bias = arrays["bias"].astype("int64").reshape(sums.shape) - int(arrays["x_zero_point"]) * sums
         width = plan.blocks * plan.tile.vectors * isa.lanes
         spread = {"bias": bias, "multiplier": arrays.get("multiplier")}
         padded = {name: _pad_channels(value, self.groups, width) for name, value in spread.items() if value is not None}
         wrapped = padded.pop("bias").astype("int64").astype("uint32").view("int32")
-        packed = self.epilogue.pack(isa, self.groups * width, wrapped, {**arrays, **padded})
-        taps = self.kernel_h * self.kernel_w
-        kernel = arrays["weight"].reshape(self.groups, self.out_channels, self.in_channels, taps)
-        rows = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
-        return {"weight": pack_weights(isa, plan.dot, plan.runs, rows, (plan.blocks, plan.tile.vectors)), **packed}
+        return self.epilogue.pack(isa, self.groups * width, wrapped, {**arrays, **padded})
 
     def over_read(self, isa: Isa) -> dict[str, int]:
         slack = {"x": 64}
@@ -213,9 +221,20 @@ def _join(outer: Line, inner: Line) -> Line:
 _ONE = Line(1, 0, 0, 0)
 
 
+#: The cheapest tile and its cost for (dot, length of a line, pixels of a unit, lines, channel vectors).
+TileChoice = Callable[[Dot, int, int, int, int], tuple[Tile, float]]
+
+
 @functools.cache
 def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
     """Cut a convolution into tasks and register tiles for one ISA level."""
+    height, width, length = _runs(spec)
+    dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w)
+    return plan_tiles(spec, isa, dot, choose_tile)
+
+
+def plan_tiles(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> ConvPlan:
+    """Cut a convolution that multiplies by `dot`, with the register tiles that `choose` finds."""
     images, rows, columns = _lines(spec)
     if _continues(rows, columns):
         rows, columns = _ONE, _join(rows, columns)
@@ -223,10 +242,9 @@ def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
             images, columns = _ONE, _join(images, columns)
     vectors = -(-spec.out_channels // isa.lanes)
     height, width, length = _runs(spec)
-    dot = dot_for(isa, length, height * width, images.count * rows.count * columns.count)
-    tile, cost = choose_tile(dot, columns.count, 1, images.count * rows.count, vectors)
+    tile, cost = choose(dot, columns.count, 1, images.count * rows.count, vectors)
     outer, inner, pixel = rows, columns, _ONE
-    by_rows, row_cost = choose_tile(dot, rows.count, columns.count, images.count, vectors)
+    by_rows, row_cost = choose(dot, rows.count, columns.count, images.count, vectors)
     if rows.count > 1 and row_cost < 0.97 * cost:
         tile, outer, inner, pixel = by_rows, _ONE, rows, columns
     runs = dot.run(length, height, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,8 +66,60 @@ def _amx_tiles(tiles: Array, runs: Runs, lanes: int) -> Array:
 _LAYOUTS: dict[str, Callable[[Array, Runs, int], Array]] = {
     "vnni": _quads,
     "sdot": _quads,
+    "smull": _quads,
     "pmaddwd": _word_pairs,
     "smlal": _rows_of_16,
     "smmla": _eights,
     "amx": _amx_tiles,
 }
+
+
+#: A block of sparse weights: output channels, and bytes of K.
+BLOCK_CHANNELS, BLOCK_DEPTH = 16, 4
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a weight that are not zero, by channel tile and within it by K.
+
+    ``weights`` (flat int8) holds them one after the other; ``starts`` has the number of each tile's first block, and of
+    all. ``places`` says where along K a block lies, in blocks of one tile.
+    """
+
+    weights: Array
+    starts: Array
+    places: Array
+
+
+def pack_blocks(isa: Isa, dot: Dot, runs: Runs, weight: Array) -> Blocks:
+    """Lay out the blocks for the inner loop of `dot`; `weight` is int8[channels, K], K in the order of `runs`.
+
+    A tile gets blocks of zeros at its end until their number suits the step of `dot`.
+    """
+    blocks, kept = _split_blocks(runs, weight)
+    group = dot.step // BLOCK_DEPTH
+    found = [np.flatnonzero(row) for row in kept]
+    places = [np.pad(row, (0, -len(row) % group), mode="edge") if len(row) else row for row in found]
+    starts = np.cumsum([0, *map(len, places)])
+    values = [
+        np.pad(tile[row], ((0, len(place) - len(row)), (0, 0), (0, 0)))
+        for tile, row, place in zip(blocks, found, places, strict=True)
+    ]
+    steps = np.concatenate(values).reshape(-1, group, BLOCK_CHANNELS, BLOCK_DEPTH).swapaxes(1, 2)
+    tiles = steps.reshape(-1, 1, BLOCK_CHANNELS, dot.step)
+    packed = np.ascontiguousarray(_LAYOUTS[dot.kind](tiles, runs, isa.lanes))
+    return Blocks(packed.reshape(-1).view("int8"), starts, np.concatenate(places))
+
+
+def _split_blocks(runs: Runs, weight: Array) -> tuple[Array, Array]:
+    """Blocks int8[channel tiles, blocks along K, 16, 4], and which of them are not zero."""
+    channels = len(weight)
+    full = np.zeros((channels + -channels % BLOCK_CHANNELS, runs.count, runs.padded), "int8")
+    full[:channels, :, : runs.length] = weight.reshape(channels, runs.count, runs.length)
+    blocks = full.reshape(-1, BLOCK_CHANNELS, full[0].size // BLOCK_DEPTH, BLOCK_DEPTH).swapaxes(1, 2)
+    return blocks, np.asarray(blocks.any(axis=(2, 3)))
+
+
+def block_density(runs: Runs, weight: Array) -> float:
+    """The share of blocks that are not zero, for the weight that `pack_blocks` takes."""
+    return float(_split_blocks(runs, weight)[1].mean())

@@ -72,6 +72,7 @@ class Dot:
             "pmaddwd": count * vectors + 4,
             "vnni": count * vectors + 1 + (vectors if count > 1 else 0),
             "smlal": 4 * count * vectors + count + 7,
+            "smull": 2 * count * vectors + 2 * count + 5,
             "sdot": count * vectors + count + 2,
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
         }
@@ -88,6 +89,8 @@ class Dot:
             return max(tile, 10) + 0.35 * (count + vectors)
         if self.kind == "smlal":
             return 12 * tile + count + 2 * vectors
+        if self.kind == "smull":
+            return 6 * tile + 3 * count + 2 * vectors
         if self.kind == "sdot":
             return 4 * tile + count + 2 * vectors
         if self.kind == "smmla":

@@ -18,11 +18,12 @@ from ....ir.types import QuantParams
 from ...plan.builder import PlanBuilder, channels_last_order
 from ...plan.moves import Border
 from ...plan.views import View
-from ..kernels.base import StridedView
+from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
 from ..kernels.epilogue import Epilogue
 from ..kernels.matmul import MatmulSpec
+from ..kernels.sparse import choose
 from ..kernels.transposed import Axis, TransposedConv
 from .registry import lowers
 
@@ -69,7 +70,7 @@ def lower_qconv(site: PlanBuilder, node: Node) -> None:
     else:
         inputs = tail.weight.shape[1]
         spec = ConvSpec(in_channels=inputs, out_channels=channels // op.groups, groups=op.groups, **common)
-    site.call(spec, node.where, tail.views(source, out), tail.constants())
+    site.call(_chosen(site, node, spec, tail), node.where, tail.views(source, out), tail.constants())
 
 
 @lowers(QLinear)
@@ -93,9 +94,17 @@ def lower_qlinear(site: PlanBuilder, node: Node) -> None:
         out_stride=columns if flat is not out else out.strides[-2] if out.rank > 1 else columns,
         full_range=bool((tail.weight == -128).any()),
     )
-    site.call(spec, node.where, tail.views(source, flat), tail.constants())
+    site.call(_chosen(site, node, spec, tail), node.where, tail.views(source, flat), tail.constants())
     if flat is not out:
         site.copy(flat, out, node.where)
+
+
+def _chosen(site: PlanBuilder, node: Node, spec: ConvSpec | DepthwiseSpec, tail: _Tail) -> KernelSpec:
+    """The kernel that suits the zeros among the weights."""
+    kernel, reason = choose(spec, site.isa, tail.weight)
+    if reason:
+        site.note(node, reason)
+    return kernel
 
 
 def transposed_axes(node: Node) -> tuple[Axis, Axis]:

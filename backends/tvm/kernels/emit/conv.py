@@ -9,7 +9,7 @@ from tvm import tirx
 
 from ...builder import Builder, Expr, i64
 from ...isa import Isa, vector_ops
-from ..base import emitter
+from ..base import KernelSpec, emitter
 from ..conv import ConvPlan, ConvSpec, Line, plan_conv
 from ..tiling import amx_rows
 from .dots import Dots, Operands, dots_for, weight_dtype
@@ -53,20 +53,23 @@ class _Accumulated:
 @emitter(ConvSpec)
 def emit(spec: ConvSpec, isa: Isa, symbol: str) -> Any:
     """The kernel of a convolution on one ISA level."""
-    return _ConvEmitter(spec, isa, symbol).emit()
+    return ConvEmitter(spec, spec, plan_conv(spec, isa), isa, symbol).emit()
 
 
-class _ConvEmitter:
-    def __init__(self, spec: ConvSpec, isa: Isa, symbol: str) -> None:
-        self.spec, self.isa, self.plan = spec, isa, plan_conv(spec, isa)
+class ConvEmitter:
+    """Emits the kernel `kernel` that computes the convolution `spec`, cut by `plan`."""
+
+    def __init__(self, kernel: KernelSpec, spec: ConvSpec, plan: ConvPlan, isa: Isa, symbol: str) -> None:
+        self.kernel, self.spec, self.plan, self.isa = kernel, spec, plan, isa
         self.b, self.ops = Builder(symbol), vector_ops(isa)
-        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"weight": weight_dtype(self.plan.dot)}
+        dtypes = {arg.name: arg.dtype_on(isa) for arg in kernel.args} | {"weight": weight_dtype(plan.dot)}
         self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
         self.epilogue = EpilogueEmitter(self.b, self.ops, spec.epilogue, self.buffers)
-        self.width = self.plan.tile.vectors * isa.lanes
-        self.dots = self._dots()
+        self.width = plan.tile.vectors * isa.lanes
+        self.dots = self.make_dots()
 
-    def _dots(self) -> Dots:
+    def make_dots(self) -> Dots:
+        """The register tiles, with the loops over K."""
         spec, plan, buffers = self.spec, self.plan, self.buffers
         row_step, column_step = spec.dilation_h * spec.input.row, spec.dilation_w * spec.input.pixel
         operands = Operands(
@@ -75,7 +78,12 @@ class _ConvEmitter:
         rows = amx_rows(plan.tile.units, plan.pixel.count)
         return dots_for(plan.dot, self.b, self.ops, operands, rows=rows, full_range=spec.full_range)
 
+    def weights_of(self, index: Expr) -> Expr:
+        """What `Dots.accumulate` takes as the place of the weights of channel block `index`."""
+        return index * (self.plan.runs.count * self.plan.runs.padded * self.width)
+
     def emit(self) -> Any:
+        """The PrimFunc."""
         b, plan = self.b, self.plan
         self.dots.begin()
         with b.tasks() as task:
@@ -86,7 +94,7 @@ class _ConvEmitter:
             blocks = (first, b.let(tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))))
             self._lines(group, blocks, lines, stretch)
         self.dots.end()
-        return b.finish(self.spec.noalias)
+        return b.finish(self.kernel.noalias)
 
     def _lines(self, group: Expr, blocks: tuple[Expr, Expr], lines: Expr, stretch: Expr) -> None:
         b, plan, spec = self.b, self.plan, self.spec
@@ -121,7 +129,7 @@ class _ConvEmitter:
         b, plan = self.b, self.plan
         with b.loop(*blocks, "block") as block:
             index = b.let(group * plan.blocks + block)
-            weight = b.let(index * (plan.runs.count * plan.runs.padded * self.width))
+            weight = b.let(self.weights_of(index))
             channel = b.let(index * self.width)
             pixels = _offsets(plan, units)
             acc = self.dots.accumulate(place.x, [pixel.x for pixel in pixels], weight, channel)

@@ -92,7 +92,7 @@ def _loop(b: Builder, count: int, *, opaque: bool = False) -> Generator[Expr]:
         yield index
 
 
-class _VectorDots(Dots):
+class VectorDots(Dots):
     """Tiles whose accumulators are one native vector for every pixel and channel vector."""
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
@@ -109,7 +109,7 @@ class _VectorDots(Dots):
         """Add `depth` products of every pixel and channel."""
 
 
-class VnniDots(_VectorDots):
+class VnniDots(VectorDots):
     """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
 
     rolled = False
@@ -126,7 +126,7 @@ class VnniDots(_VectorDots):
                 b.store(acc, at, intrin(ops.i32, f"llvm.x86.avx512.vpdpbusd.{bits}", acc[at], spread, weights[v]))
 
 
-class PmaddwdDots(_VectorDots):
+class PmaddwdDots(VectorDots):
     """pmaddwd: the even and the odd bytes of four as words, times weights widened when they were packed."""
 
     rolled = False
@@ -152,7 +152,7 @@ class PmaddwdDots(_VectorDots):
         return intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
 
 
-class SdotDots(_VectorDots):
+class SdotDots(VectorDots):
     """sdot by element: four channels of four bytes times one 32-bit lane of a pixel's sixteen bytes."""
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:

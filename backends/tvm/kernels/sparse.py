@@ -1,0 +1,125 @@
+"""Convolution and matrix multiplication with constant weights of which whole blocks are zero. No tvm.
+
+A block is 16 output channels by 4 consecutive bytes of K: what one instruction multiplies on x86, four on ARM. Only
+blocks with a weight that is not zero are stored, channel tile by channel tile (block compressed rows, as in Gray,
+Radford and Kingma, "GPU Kernels for Block-Sparse Weights", 2017), each with the distance of its bytes from a pixel's
+first byte. So a kernel of any size is walked like a 1x1, and which blocks there are is data: layers of one shape share
+a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..isa import Isa
+from .base import Arg, Array, KernelSpec, round_up
+from .conv import ConvPlan, ConvSpec, plan_conv, plan_tiles
+from .depthwise import DepthwiseSpec
+from .packing import BLOCK_CHANNELS, BLOCK_DEPTH, block_density, pack_blocks
+from .tiling import Dot, best_units
+
+
+@dataclass(frozen=True)
+class SparseConvSpec(KernelSpec):
+    """The convolution `conv`, of a single group; `pack` takes the same arrays and leaves the zero blocks out.
+
+    ``weight`` holds the blocks that are left. Those of channel tile t are number ``starts[t]`` to ``starts[t + 1]``,
+    and block b meets the bytes from ``taps[b]`` elements behind a pixel's first on.
+    """
+
+    conv: ConvSpec
+
+    @property
+    def args(self) -> tuple[Arg, ...]:
+        x, weight, *rest = self.conv.args
+        return (x, weight, Arg("starts", "int32", "const"), Arg("taps", "int32", "const"), *rest)
+
+    def tasks(self, isa: Isa) -> int:
+        plan = plan_sparse(self, isa)
+        return plan.channel_chunks * plan.pixel_chunks
+
+    def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
+        conv, plan = self.conv, plan_sparse(self, isa)
+        (rows,) = conv.weight_rows(arrays["weight"])
+        blocks = pack_blocks(isa, plan.dot, plan.runs, rows)
+        run, quad = np.divmod(blocks.places, plan.runs.padded // BLOCK_DEPTH)
+        row, column = np.divmod(run, plan.runs.columns)
+        row_step, column_step = conv.dilation_h * conv.input.row, conv.dilation_w * conv.input.pixel
+        taps = row * row_step + column * column_step + quad * BLOCK_DEPTH
+        return {
+            "weight": blocks.weights,
+            "starts": blocks.starts.astype("int32"),
+            "taps": taps.astype("int32"),
+            **conv.pack_epilogue(plan, isa, arrays),
+        }
+
+    def over_read(self, isa: Isa) -> dict[str, int]:
+        return dict.fromkeys(self.conv.over_read(isa), 64)
+
+
+_VNNI = Dot("vnni", step=4, unit=4, registers=32)
+_SDOT = Dot("sdot", step=4, unit=4, registers=32)
+_DOTS = {
+    "avx2": Dot("pmaddwd", step=4, unit=4, registers=16, weight_bytes=2),
+    "avxvnni": Dot("vnni", step=4, unit=4, registers=16),
+    "avx512vnni": _VNNI,
+    "amx": _VNNI,
+    "neon": Dot("smull", step=8, unit=4, registers=32),
+    "dotprod": _SDOT,
+    "i8mm": _SDOT,
+}
+
+
+def sparse_dot(isa: Isa) -> Dot:
+    """How an ISA level multiplies blocks: AMX tiles and smmla want longer runs of K."""
+    return _DOTS[isa.name]
+
+
+@functools.cache
+def plan_sparse(spec: SparseConvSpec, isa: Isa) -> ConvPlan:
+    """Cut a sparse convolution for one ISA level; a block of the plan is one channel tile."""
+    choose = functools.partial(best_units, size=BLOCK_CHANNELS // isa.lanes)
+    return plan_tiles(spec.conv, isa, sparse_dot(isa), choose)
+
+
+#: The share of blocks from which on the dense kernel is faster, measured over layers of several shapes: see
+#: docs/sparsity.md. AMX counts where the dense kernel uses it; else its levels multiply as avx512vnni does.
+BREAK_EVEN = {
+    "avx2": 0.85,
+    "avxvnni": 0.9,
+    "avx512vnni": 0.75,
+    "amx": 0.15,
+    "neon": 0.8,
+    "dotprod": 0.75,
+    "i8mm": 0.49,
+}
+#: Weights of which less is zero are dense without a word.
+FEW_ZEROS = 0.2
+
+
+def choose(spec: ConvSpec | DepthwiseSpec, isa: Isa, weight: Array) -> tuple[KernelSpec, str]:
+    """The faster kernel for `weight` (int8, as `pack` takes it), and why; where zeros are few that needs no words."""
+    if np.count_nonzero(weight) > (1 - FEW_ZEROS) * weight.size:
+        return spec, ""
+    if isinstance(spec, DepthwiseSpec) or spec.groups > 1:
+        return spec, "dense: grouped convolutions have no sparse kernel"
+    sparse = SparseConvSpec(spec)
+    (rows,) = spec.weight_rows(weight)
+    density, limit = block_density(plan_sparse(sparse, isa).runs, rows), break_even(spec, isa)
+    blocks = f"{density:.0%} of {BLOCK_CHANNELS}x{BLOCK_DEPTH} blocks"
+    if density < limit:
+        return sparse, f"sparse kernel: {blocks}"
+    return spec, f"dense: {blocks} is above the break-even of {limit:.0%}"
+
+
+def break_even(spec: ConvSpec, isa: Isa) -> float:
+    """The density of blocks below which the sparse kernel is faster than the dense one.
+
+    Of few channels the dense kernel computes fewer vectors than a block has.
+    """
+    on_tiles = plan_conv(spec, isa).dot.kind == "amx"
+    limit = BREAK_EVEN["avx512vnni" if isa.name == "amx" and not on_tiles else isa.name]
+    return limit * round_up(spec.out_channels, isa.lanes) / round_up(spec.out_channels, BLOCK_CHANNELS)
