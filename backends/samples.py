@@ -97,7 +97,7 @@ def _files_of(text: str, base: Path) -> list[Path]:
         return []
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files or files[0].suffix != ".npz":
-        what = "no .npz files are in the folder" if path.is_dir() else "no .npz file"
+        what = "no .npz files are in the folder" if path.is_dir() else f"{path.name} is no .npz file"
         raise CalibrationError(what, where=str(path), expected=f"an .npz file, a folder of them, or {_FUNCTION}")
     return files
 
@@ -199,15 +199,16 @@ def _named(arrays: Mapping[str, np.ndarray], labels: str, inputs: Inputs, where:
 
 
 def _call(text: str, inputs: Inputs) -> tuple[Mapping[str, np.ndarray], np.ndarray | None]:
-    module, _, attribute = text.partition(":")
+    function = _find_function(text)
     try:
-        made = getattr(importlib.import_module(module), attribute)()
+        made = function()
     except OctavoError:
         raise
     except Exception as error:
         raise CalibrationError(f"{text} failed: {type(error).__name__}: {error}", expected=_FUNCTION) from error
     if not isinstance(made, tuple) or len(made) != 2:
-        raise CalibrationError(f"{text} returned a {type(made).__name__}", expected="(inputs, labels)")
+        shown = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
+        raise CalibrationError(f"{text} returned {shown}", expected="a tuple of two: inputs and labels")
     given, labels = made
     if not isinstance(given, Mapping):
         given = dict(zip(inputs, given if isinstance(given, tuple | list) else (given,), strict=False))
@@ -215,6 +216,22 @@ def _call(text: str, inputs: Inputs) -> tuple[Mapping[str, np.ndarray], np.ndarr
     if missing:
         raise CalibrationError(f"{text} returned nothing for {', '.join(missing)}", expected=f"{', '.join(inputs)}")
     return {name: _array(given[name], text) for name in inputs}, None if labels is None else _array(labels, text)
+
+
+def _find_function(text: str) -> Callable[[], Any]:
+    module, _, attribute = text.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except OctavoError:
+        raise
+    except Exception as error:
+        what = f"{module} cannot be imported: {type(error).__name__}: {error}"
+        hint = "functions are found from the folder of the configuration"
+        raise CalibrationError(what, where=text, hint=hint) from error
+    if not callable(found):
+        raise CalibrationError(f"{module} has no function {attribute!r}", where=text, expected=_FUNCTION)
+    function: Callable[[], Any] = found
+    return function
 
 
 def _array(value: Any, where: str) -> np.ndarray:
@@ -235,7 +252,8 @@ def _fit(name: str, array: np.ndarray, type: TensorType, where: str) -> np.ndarr
         raise CalibrationError(f"{name} has shape {format_shape(array.shape)}", where=where, expected=shown)
     converted = convert(array, type.dtype)
     if converted is None:
-        raise CalibrationError(f"{name} has dtype {array.dtype}", where=where, expected=type.dtype.value)
+        hint = "scale and normalize the data as the network wants it" if type.dtype.is_float else None
+        raise CalibrationError(f"{name} has dtype {array.dtype}", where=where, expected=type.dtype.value, hint=hint)
     if type.dtype.is_float:
         _check_finite(name, converted, where)
     return converted

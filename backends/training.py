@@ -10,7 +10,7 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed
@@ -35,13 +35,19 @@ from .training_config import ModelSection, TrainingConfig
 
 _CALIBRATION_BATCH = 32
 
+Measure = Literal["accuracy", "negative mean squared error"]
+
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run made: the files, the validation result before it and at its best, and the log."""
+    """What a run made: the files, the validation result before it and at its best, and the log.
+
+    ``measure`` says what the results are; the larger, the better.
+    """
 
     graph: Path
     bundle: Path | None
+    measure: Measure
     before: float
     best: float
     best_epoch: int
@@ -86,8 +92,7 @@ class TrainingRun:
             parts = self._read()
             samples = (parts.train, parts.validation)
             described = describe_run(config, parts.graph, parts.teacher, samples, _world())
-            if not restart:
-                _check_folder(config.folder, described)
+            _check_folder(config.folder, described, restart=restart)
             trainer, calibration = self._trainer(parts)
             _wait()
             if is_first:
@@ -95,11 +100,13 @@ class TrainingRun:
             _wait()
             batch = config.training.batch_size
             before = evaluate(trainer.module, trainer.validation, max(1, batch // _world()))
-            self.report(f"before training: validation {before:.4f}")
+            measure = _measure(parts.validation)
+            self.report(f"before training: validation {before:.4f} ({measure})")
             graph = trainer.run()
             done = torch.load(config.folder / "checkpoint.pt", weights_only=True)["progress"]
             bundle = self._write(graph, calibration) if is_first else None
-        return TrainingResult(config.graph, bundle, before, done["best"], done["best_epoch"], done["history"])
+        best, epoch, history = done["best"], done["best_epoch"], done["history"]
+        return TrainingResult(config.graph, bundle, measure, before, best, epoch, history)
 
     def _read(self) -> _Parts:
         """The network, its teacher and the samples, as the configuration names them."""
@@ -116,6 +123,7 @@ class TrainingRun:
         train, validation = read_samples(config.data, inputs, base, seed, check=check, report=self.report)
         _check_loss(config, train, validation)
         _check_augment(config, train)
+        self.report(f"{len(train)} samples for training, {len(validation)} for validation")
         return _Parts(graph, teacher, train, validation)
 
     def _trainer(self, parts: _Parts) -> tuple[Trainer, list[dict[str, Any]]]:
@@ -192,6 +200,7 @@ class TrainingRun:
         write_graph(graph, self.config.graph)
         if output.compile is None:
             return None
+        self.report(f"compiles {self.config.bundle}")
         result = compile_model(
             graph,
             output=self.config.bundle,
@@ -269,9 +278,11 @@ def _importable(folder: Path) -> Generator[None]:
 # Folders -----------------------------------------------------------------------------------------------------------
 
 
-def _check_folder(folder: Path, described: dict[str, Any]) -> None:
+def _check_folder(folder: Path, described: dict[str, Any], *, restart: bool) -> None:
     """A checkpoint of another run must not be gone on with."""
-    if not (folder / "checkpoint.pt").exists():
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("there is a file where the folder of the run would be", where=str(folder))
+    if restart or not (folder / "checkpoint.pt").exists():
         return
     try:
         before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -297,6 +308,11 @@ def _prepare_folder(folder: Path, described: dict[str, Any], *, restart: bool) -
 
 
 # Checks ------------------------------------------------------------------------------------------------------------
+
+
+def _measure(validation: Samples) -> Measure:
+    targets = validation.labels is not None and validation.labels.is_floating_point()
+    return "negative mean squared error" if targets else "accuracy"
 
 
 def _is_quantized(graph: Graph) -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import tomllib
 import types
 import typing
@@ -21,7 +22,7 @@ from ..ir.errors import OctavoError, UsageError
 from ..passes.options import describe
 from ..passes.pipeline import Pipeline
 from ..passes.training.loop import Settings
-from ..passes.training.losses import TERMS
+from ..passes.training.losses import TERMS, are_pairs
 from ..passes.training.sparsity import GradualSparsity
 from .shapes import Shapes, parse_shapes
 from .targets import resolve_target
@@ -32,6 +33,8 @@ QUANTIZE = "prepare,observe{method=mse},calibrate,quantize"
 
 def _check_source(text: object, base: Path) -> None:
     """Files must be there; functions are imported when they are needed."""
+    if text == "":
+        raise UsageError("names nothing", expected="a file, or package.module:function")
     if isinstance(text, str) and ":" not in text and not (base / text).exists():
         raise UsageError(f"there is no file {base / text}")
 
@@ -98,11 +101,14 @@ class DataSection:
     augment: Augmentation = Augmentation()
 
     def __post_init__(self) -> None:
+        if not self.sources:
+            raise UsageError("train names no source", expected="at least one")
         weights = [source.weight for source in self.sources]
         if any(w is None for w in weights) and any(w is not None for w in weights):
             raise UsageError("some sources have a weight and some have none", expected="a weight for each, or for none")
-        if any(w is not None and w <= 0 for w in weights):
-            raise UsageError("a source has a weight that is not positive", expected="weights above 0")
+        if any(w is not None and not 0 < w < math.inf for w in weights):
+            shown = ", ".join(f"{w:g}" for w in weights if w is not None)
+            raise UsageError(f"the weights of the sources are {shown}", expected="finite numbers above 0")
 
     @property
     def sources(self) -> tuple[DataSource, ...]:
@@ -159,7 +165,8 @@ class OutputSection:
         if self.graph and not self.graph.endswith(".octavo"):
             raise UsageError(f"graph is {self.graph}", expected="a name that ends in .octavo")
         if self.compile is None and (self.mcpu or self.bundle):
-            raise UsageError(f"{'mcpu' if self.mcpu else 'bundle'} is for a bundle", hint='compile = "x86-int8"')
+            what = f"{'mcpu' if self.mcpu else 'bundle'} is given, and no target to compile for"
+            raise UsageError(what, expected='compile = "x86-int8" or "arm-int8" beside it')
         if self.compile:
             resolve_target(self.compile, self.mcpu)
 
@@ -256,9 +263,13 @@ class _Reader:
                     read["loss"] = self.losses(document["loss"])
             elif name in document or name in ("model", "data"):
                 read[name] = self.value(document.get(name, {}), hints[name], name)
-        for term in read.get("loss") or () if read.get("loss") is not _WRONG else ():
-            if TERMS[term].needs_teacher and "teacher" not in document:
-                self.wrong(f"loss.{term}", "compares with a teacher, and there is no section teacher")
+        terms = read.get("loss") or () if read.get("loss") is not _WRONG else ()
+        learning = [term for term in terms if TERMS[term].needs_teacher]
+        for term in learning if "teacher" not in document else ():
+            self.wrong(f"loss.{term}", "compares with a teacher, and there is no section teacher")
+        if "teacher" in document and not learning:
+            needing = ", ".join(name for name, term in TERMS.items() if term.needs_teacher)
+            self.wrong("teacher", f"no loss compares with it; expected one of {needing}")
         wrong = any(value is _WRONG for value in read.values())
         return None if wrong else TrainingConfig(path, **read)
 
@@ -306,13 +317,15 @@ class _Reader:
         where = f"loss.{name}"
         options = dict(entry) if isinstance(entry, dict) else {"weight": entry}
         weight = options.pop("weight", 1.0)
-        if not _is_kind(weight, float) or weight <= 0:
-            self.wrong(where, f"the weight is {_show(weight)}; expected a number above 0")
+        if not (_is_kind(weight, float) and 0 < weight < math.inf):
+            self.wrong(where, f"the weight is {_show(weight)}; expected a finite number above 0")
             weight = 1.0
         known = _MADE.get(name, tuple(inspect.signature(TERMS[name]).parameters))
         self.unknown(where, options, ["weight", *known])
-        if "pairs" in known and not _are_pairs(options.get("pairs")):
+        if "pairs" in known and not are_pairs(options.get("pairs")):
             self.wrong(f"{where}.pairs", 'expected names of values, for example [["layer1", "blocks.0"]]')
+        if name not in _MADE and set(options) <= set(known):
+            self.attempt(where, lambda: TERMS[name](**options))
         return LossTerm(float(weight), options)
 
 
@@ -342,14 +355,6 @@ def _is_kind(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _are_pairs(value: Any) -> bool:
-    return bool(
-        isinstance(value, list)
-        and value
-        and all(isinstance(p, list) and len(p) == 2 and all(isinstance(n, str) for n in p) for p in value)
-    )
 
 
 def _describe(hint: Any) -> str:

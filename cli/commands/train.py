@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...ir.errors import OctavoError
+from ...ir.errors import OctavoError, UsageError
 from ..console import ignore, print_json, print_text, progress_bar, remark
 from ..options import JsonFlag, LoadOption, load_files
 
@@ -32,6 +32,8 @@ def command(
     from ...backends.training_config import read_config
 
     try:
+        if plot and not plot.absolute().parent.is_dir():
+            raise UsageError("there is no folder for the plot", where=str(plot))
         load_files(load)
         read = read_config(config)
         with progress_bar(is_first_process()) as progress:
@@ -62,21 +64,23 @@ def _train(run: TrainingRun, restart: bool) -> TrainingResult:
 
 
 def _describe(config: Path, result: TrainingResult) -> dict[str, Any]:
+    """The result as JSON; epochs count from 1, as they do in what is printed."""
     return {
         "config": str(config),
         "graph": str(result.graph),
         "bundle": None if result.bundle is None else str(result.bundle),
+        "measure": result.measure,
         "before": result.before,
         "best": result.best,
         "best_epoch": result.best_epoch + 1,
         "epochs": len(result.history),
-        "history": list(result.history),
+        "history": [{**entry, "epoch": entry["epoch"] + 1} for entry in result.history],
     }
 
 
 def _print(config: Path, result: TrainingResult) -> None:
     print_text(f"{config} -> {result.graph}", style="bold")
     epochs = f"epoch {result.best_epoch + 1} of {len(result.history)}"
-    print_text(f"  validation {result.before:.4f} before, {result.best:.4f} in {epochs}")
+    print_text(f"  validation {result.before:.4f} before, {result.best:.4f} in {epochs} ({result.measure})")
     if result.bundle is not None:
         print_text(f"  {result.bundle}")

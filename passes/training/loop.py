@@ -273,7 +273,9 @@ class Trainer:
         self.loss.load_state_dict(state["loss"])
         optimizer.load_state_dict(state["optimizer"])
         done = Progress(**state["progress"])
-        self.report(f"goes on after epoch {done.epoch} of {self.settings.epochs}")
+        is_over = done.epoch >= self.settings.epochs or self._is_stale(done)
+        what = "nothing is left to train" if is_over else "goes on"
+        self.report(f"{what} after epoch {done.epoch} of {self.settings.epochs}")
         return done
 
     def _save(self, path: Path, state: Mapping[str, Any], rank: int) -> None:

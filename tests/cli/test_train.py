@@ -122,6 +122,9 @@ def test_a_pruned_network_learns(octavo: Octavo, studio: Path) -> None:
     found = octavo("train", config, "--json").json
     assert found["best"] > max(0.8, found["before"] + 0.2)
     assert found["epochs"] == len(found["history"]) == 4
+    assert [entry["epoch"] for entry in found["history"]] == [1, 2, 3, 4], "they count as best_epoch does"
+    assert found["history"][found["best_epoch"] - 1]["validation"] == found["best"]
+    assert found["measure"] == "accuracy"
     inspected = octavo("opt", studio / "healed.octavo", "-p", "prepare")
     assert inspected.code == 0
     assert "12x3x3x3" in inspected.out, "a quarter of sixteen channels went"
@@ -233,6 +236,23 @@ compile = "x86"
         (BASE.replace("make", "mke"), 3, "no attribute 'mke'"),
         (BASE.replace('"train.npz"', '"studio_nets:fails"'), 6, "no paint"),
         (BASE + "[loss]\nmse = 1.0\n", 6, "targets of the output's shape"),
+        (BASE + "[loss]\ncross-entropy = { smoothing = 1.5 }\n", 2, "loss.cross-entropy: smoothing is 1.5"),
+        (BASE + "[loss]\ncross-entropy = nan\n", 2, "the weight is nan; expected a finite number above 0"),
+        (BASE + "[loss]\ncross-entropy = inf\n", 2, "the weight is inf"),
+        (BASE + "[loss]\nsoft-labels = { temperature = 0 }\n", 2, "temperature is 0; expected a number above 0"),
+        (BASE + '[teacher]\nsource = "studio_nets:large"\n', 2, "teacher: no loss compares with it"),
+        (BASE + '[output]\nbundle = "a.bundle"\n', 2, "no target to compile for"),
+        (BASE + '[output]\nfolder = "train.npz"\n', 2, "there is a file where the folder"),
+        (BASE.replace('"train.npz"', "[]"), 2, "train names no source"),
+        (BASE.replace('"train.npz"', '""'), 2, "data.train: names nothing"),
+        (
+            BASE.replace('"train.npz"', '[{ source = "train.npz", weight = inf }]'),
+            2,
+            "the weights of the sources are inf",
+        ),
+        (BASE.replace('"train.npz"', '"studio_nets:nothing"'), 6, "studio_nets has no function 'nothing'"),
+        (BASE.replace('"train.npz"', '"no_nets:make"'), 6, "no_nets cannot be imported"),
+        (BASE.replace('"train.npz"', '"studio_nets:make"'), 6, "has shape"),
         (BASE + "[data.augment]\ncrop = 8\n", 2, "expected: crop below 8"),
         (BASE.replace('"train.npz"', '"valid.npz"'), 6, "validation reads all that training reads"),
         (BASE + "[loss]\nlogits = 1.0\n", 2, "there is no section teacher"),
@@ -245,6 +265,31 @@ compile = "x86"
 def test_mistakes(octavo: Octavo, studio: Path, text: str, code: int, part: str) -> None:
     result = octavo("train", write(studio, "mistake", text), "--restart")
     assert (result.code, part in result.err) == (code, True), result.err
+
+
+def test_mistakes_leave_nothing_behind(octavo: Octavo, studio: Path) -> None:
+    """Neither a folder, nor a picture; and in JSON a mistake is a document as a result is."""
+    config = write(studio, "clean", BASE + '[passes]\nquantize = "prepare"\n')
+    result = octavo("train", config, "--json", "--plot", studio / "clean.svg")
+    assert (result.code, result.json["error"]["exit_code"]) == (2, 2)
+    assert not (studio / "clean.run").exists()
+    assert not (studio / "clean.svg").exists()
+    result = octavo("train", config, "--plot", studio / "nowhere" / "clean.svg")
+    assert (result.code, "no folder for the plot" in result.err) == (2, True)
+
+
+def test_what_is_said_off_a_terminal_is_lines(octavo: Octavo, studio: Path) -> None:
+    """One for each epoch on stderr, and nothing that moves a cursor; stdout has the result alone."""
+    result = octavo("train", write(studio, "said", epochs="epochs = 2"), "--json")
+    assert result.json["epochs"] == 2
+    lines = result.err.splitlines()
+    assert lines[0] == "240 samples for training, 100 for validation"
+    assert lines[1].startswith("before training: validation ")
+    assert lines[1].endswith("(accuracy)")
+    assert [line.partition(":")[0] for line in lines[2:]] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert {character for character in result.err if not character.isprintable()} == {"\n"}
+    again = octavo("train", studio / "said.toml")
+    assert "nothing is left to train after epoch 2 of 2" in again.err
 
 
 def test_a_folder_of_another_run_is_not_gone_on_with(octavo: Octavo, studio: Path) -> None:
