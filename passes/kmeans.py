@@ -3,10 +3,16 @@
 Sorted once, with running sums, a step costs a binary search per cluster instead of a look at every value, and ends with
 the same centroids as a step over all values (Lloyd, "Least Squares Quantization in PCM", IEEE Transactions on
 Information Theory 28, 1982).
+
+Lloyd's steps never fill a cluster that is empty, and evenly spaced ones are nearly all empty when one value lies far
+out. So where they end, intervals of the largest error are split until there are as many as asked for, and they go on.
+Every step and every split lowers the error.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,32 +33,40 @@ class Clusters:
 def cluster(
     values: np.ndarray, count: int, initialization: Initialization, iterations: int, random: np.random.Generator
 ) -> Clusters:
-    """At most ``count`` clusters of finite ``values`` (any shape, not empty), none of them empty.
+    """``count`` clusters of finite ``values`` (any shape, not empty), none of them empty.
 
     Values of at most ``count`` different numbers are their own centroids. Else Lloyd's steps go on until no value
-    changes its cluster, ``iterations`` at most. A cluster that runs empty starts again at the end of the one with the
-    largest error. Equal arguments give equal clusters; ``random`` is drawn from by ``random`` initialization alone.
+    changes its cluster and none is empty, ``iterations`` at most. Equal arguments give equal clusters; ``random`` is
+    drawn from by ``random`` initialization alone.
     """
     different, places = np.unique(values.astype(np.float64), return_inverse=True)
     if len(different) <= count:
         return Clusters(different, places.reshape(values.shape))
-    line = _Line.of(different, np.bincount(places.reshape(-1)))
+    counts = np.bincount(places.reshape(-1))
+    # Sums of what lies around zero lose least.
+    line = _Line.of(different - np.median(values), counts)
     centroids = line.first(count, initialization, random)
     bounds = line.bounds(centroids)
     for _ in range(iterations):
         centroids = line.means(bounds, centroids)
         moved = line.bounds(centroids)
         if np.array_equal(moved, bounds):
-            empty = np.flatnonzero(np.diff(bounds) == 0)
-            if not len(empty):
+            moved = line.filled(bounds)
+            if np.array_equal(moved, bounds):
                 break
-            centroids[empty[0]] = line.worst(bounds, centroids)
-            centroids.sort()
-            moved = line.bounds(centroids)
         bounds = moved
-    used = np.diff(bounds) > 0
-    labels = np.repeat(np.cumsum(used) - 1, np.diff(bounds))[places]
-    return Clusters(line.means(bounds, centroids)[used], labels.reshape(values.shape))
+    bounds = line.filled(bounds)
+    labels = np.repeat(np.arange(count), np.diff(bounds))[places]
+    return Clusters(_exact_means(different, counts, bounds), labels.reshape(values.shape))
+
+
+def _exact_means(values: np.ndarray, counts: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """The mean of each interval, none of which is empty; that of a single value is the value itself."""
+    starts = bounds[:-1]
+    first = values[starts]
+    beyond = counts * (values - np.repeat(first, np.diff(bounds)))
+    means: np.ndarray = first + np.add.reduceat(beyond, starts) / np.add.reduceat(counts, starts)
+    return means
 
 
 @dataclass(frozen=True)
@@ -91,10 +105,41 @@ class _Line:
         means: np.ndarray = np.where(sizes > 0, np.diff(self.sums[bounds]) / np.maximum(sizes, 1), centroids)
         return means
 
-    def worst(self, bounds: np.ndarray, centroids: np.ndarray) -> float:
-        """The value farthest from its centroid in the interval of the largest squared error."""
-        errors = self.counts * np.square(self.values - np.repeat(centroids, np.diff(bounds)))
-        of_interval = np.diff(np.concatenate([[0.0], np.cumsum(errors)])[bounds])
-        interval = int(np.argmax(of_interval))
-        ends = self.values[[bounds[interval], bounds[interval + 1] - 1]]
-        return float(ends[np.argmax(np.abs(ends - centroids[interval]))])
+    def filled(self, bounds: np.ndarray) -> np.ndarray:
+        """As many intervals, none of them empty: those of the largest error are split in place of the empty ones."""
+        used = np.unique(bounds)
+        missing = len(bounds) - len(used)
+        if not missing:
+            return bounds
+        ends: list[int] = used.tolist()
+        heap: list[tuple[float, int, int]] = []
+
+        def offer(start: int, stop: int) -> None:
+            if stop - start > 1:
+                heapq.heappush(heap, (-self._error(start, stop), start, stop))
+
+        for start, stop in itertools.pairwise(used.tolist()):
+            offer(start, stop)
+        for _ in range(missing):
+            _, start, stop = heapq.heappop(heap)
+            middle = self._split(start, stop)
+            ends.append(middle)
+            offer(start, middle)
+            offer(middle, stop)
+        return np.sort(np.array(ends))
+
+    def _error(self, start: int, stop: int) -> float:
+        """The sum of squared differences from the mean of an interval."""
+        return float(self.counts[start:stop] @ np.square(self._around_mean(start, stop)))
+
+    def _split(self, start: int, stop: int) -> int:
+        """Where to cut an interval of several values for the least error."""
+        sums = np.cumsum(self.counts[start:stop] * self._around_mean(start, stop))[:-1]
+        left = np.cumsum(self.counts[start:stop])[:-1]
+        right = self.sizes[stop] - self.sizes[start] - left
+        return start + 1 + int(np.argmax(np.square(sums) * (1 / left + 1 / right)))
+
+    def _around_mean(self, start: int, stop: int) -> np.ndarray:
+        values, counts = self.values[start:stop], self.counts[start:stop]
+        around: np.ndarray = values - counts @ values / counts.sum()
+        return around

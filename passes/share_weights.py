@@ -58,7 +58,7 @@ class ShareWeights(Pass):
     A codebook has ``2**bits`` entries, or ``clusters``, ``per`` tensor or output channel. ``initialization`` spaces the
     first centroids evenly over the range (``linear``), over the sorted weights (``density``), or draws weights
     (``random``, with ``seed``); k-means then takes at most ``iterations`` steps. ``keep`` lists shell patterns over
-    names of layers that are left alone.
+    names of layers that are left alone, and with them what has the same weights.
 
     ``quantize`` keeps equal weights of a channel equal, and zeros zero. An entry that is the only one beside zero does
     not train: it is a constant of one element.
@@ -98,7 +98,7 @@ class ShareWeights(Pass):
             # A weight of two layers has become a gather when the second comes.
             if any(value in done for value in node.inputs[1:2]):
                 continue
-            reason = self._obstacle(node) if node.op.rule is Quantization.WEIGHTED else _why_no_layer(node)
+            reason = self._obstacle(graph, node) if node.op.rule is Quantization.WEIGHTED else _why_no_layer(node)
             if reason is not None:
                 context.report(f"{node.where} keeps its weights: {reason}")
             elif node.op.rule is Quantization.WEIGHTED:
@@ -113,13 +113,18 @@ class ShareWeights(Pass):
     def _count(self) -> int:
         return 2**self.bits if self.clusters is None else self.clusters
 
-    def _obstacle(self, node: Node) -> str | None:
+    def _obstacle(self, graph: Graph, node: Node) -> str | None:
         """Why a layer is left alone, or None."""
-        if any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep):
+        if self._is_kept(node):
             return "by request"
         weight = array_of(node.inputs[1])
         if weight is None:
             return _why_not_constant(node.inputs[1])
+        kept = next(filter(self._is_kept, node.inputs[1].users), None)
+        if kept is not None:
+            return f"{kept.where} has the same ones, and keeps them by request"
+        if graph.is_output(node.inputs[1]):
+            return "the network returns them"
         if node.inputs[1].type.dtype is not DType.F32:
             return "they are not float32"
         if not np.isfinite(weight).all():
@@ -128,6 +133,9 @@ class ShareWeights(Pass):
         if size <= self._count:
             return f"{size} are no more than a codebook has entries"
         return None if weight.any() else "they are all zero"
+
+    def _is_kept(self, node: Node) -> bool:
+        return any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep)
 
     def _codebook(self, node: Node, random: np.random.Generator) -> Codebook:
         """Codebooks of several channels stand one after another, behind one zero."""

@@ -125,6 +125,43 @@ def test_clusters_of_a_mixture_are_found(initialization: Initialization) -> None
     assert errors < 0.02 * 0.1**2
 
 
+def lloyd(values: np.ndarray, centroids: np.ndarray) -> float:
+    """The squared error where Lloyd's steps alone end; clusters may stay empty."""
+    while True:
+        labels = np.abs(values[:, None] - centroids).argmin(1)
+        moved = np.array([values[labels == i].mean() if (labels == i).any() else c for i, c in enumerate(centroids)])
+        if np.allclose(moved, centroids, rtol=0, atol=1e-12):
+            return float(np.square(values - moved[labels]).sum())
+        centroids = moved
+
+
+@given(st.integers(0, 10**6), st.integers(2, 16), st.sampled_from([0.0, 1.0, 30.0, 1e4]), st.sampled_from([1, 5, 300]))
+def test_no_cluster_is_empty_however_far_out_a_value_lies(seed: int, count: int, far: float, iterations: int) -> None:
+    values = np.random.default_rng(seed).normal(scale=0.05, size=100)
+    values[0] += far
+    for initialization in INITIALIZATIONS:
+        found = cluster(values, count, initialization, iterations, np.random.default_rng(0))
+        assert np.bincount(found.labels, minlength=count).all()
+        assert (np.diff(found.centroids) > 0).all()
+        means = [values[found.labels == index].mean() for index in range(count)]
+        np.testing.assert_allclose(found.centroids, means, rtol=1e-12, atol=1e-15)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 16), st.sampled_from([0.0, 0.3, 30.0]))
+def test_the_error_is_at_most_that_of_steps_alone(seed: int, count: int, far: float) -> None:
+    values = np.random.default_rng(seed).normal(scale=0.05, size=100)
+    values[0] += far
+    found = cluster(values, count, "linear", 300, np.random.default_rng(0))
+    error = np.square(found.centroids[found.labels] - values).sum()
+    assert error <= lloyd(values, np.linspace(values.min(), values.max(), count)) * (1 + 1e-9)
+
+
+def test_an_offset_of_all_values_changes_no_cluster() -> None:
+    values = np.random.default_rng(0).integers(-1000, 1000, 500) / 1024
+    plain, moved = (cluster(values + by, 8, "linear", 300, np.random.default_rng(0)) for by in (0.0, 2.0**30))
+    np.testing.assert_array_equal(moved.labels, plain.labels)
+
+
 # The pass -----------------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +281,42 @@ def test_a_weight_of_two_layers_is_shared_once() -> None:
     Pipeline.parse("share-weights{bits=2}").run(graph, PassContext(report=lines.append))
     assert sum(node.op.name == "gather" for node in graph.nodes) == 1
     assert lines[-1].startswith("1 weights shared")
+
+
+class Translator(nn.Module):
+    """An embedding and the layer after it have one weight, two layers have another, and one is an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.scores = nn.Embedding(16, 8), nn.Linear(8, 16, bias=False)
+        self.first, self.second, self.third = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.scores.weight, self.second.weight = self.words.weight, self.first.weight
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y: Tensor = self.third(self.second(F.relu(self.first(self.words(x)))))
+        return self.scores(y), self.third.weight
+
+
+@pytest.mark.parametrize(
+    ("keep", "shared", "reasons"),
+    [
+        ("", {"first", "second", "scores"}, {"third": "the network returns them"}),
+        (
+            "second",
+            {"scores"},
+            {"first": "second has the same ones, and keeps them by request", "second": "by request"},
+        ),
+        ("words", {"first", "second"}, {"scores": "words has the same ones, and keeps them by request"}),
+    ],
+)
+def test_what_has_the_same_weights_as_a_kept_layer_is_kept(
+    keep: str, shared: set[str], reasons: dict[str, str]
+) -> None:
+    torch.manual_seed(0)
+    graph = octavo.trace(Translator().eval(), (torch.arange(6).reshape(2, 3),))
+    before, lines = weights(graph), run(graph, f"share-weights{{bits=2,keep=[{keep}]}}")
+    assert {name for name, weight in folded(graph).items() if not np.array_equal(weight, before[name])} == shared
+    assert all(f"{name} keeps its weights: {reason}" in lines for name, reason in reasons.items())
 
 
 def test_the_shared_graph_is_a_text_that_parses_back() -> None:
