@@ -113,6 +113,7 @@ class TrainingRun:
         config = self.config
         # Factories that draw weights at random draw the same ones in every process, and after an interruption.
         torch.manual_seed(config.training.seed)
+        self.progress("network", 0, None)
         graph = self._trace(config.model)
         teacher = self._trace(config.teacher) if config.teacher else None
         if teacher is not None:
@@ -120,6 +121,7 @@ class TrainingRun:
         inputs = {value.name: value.type for value in graph.inputs}
         check = functools.partial(_check_labels, config, graph.outputs[0].type)
         seed, base = config.training.seed, config.path.parent
+        self.progress("data", 0, None)
         train, validation = read_samples(config.data, inputs, base, seed, check=check, report=self.report)
         _check_loss(config, train, validation)
         _check_augment(config, train)

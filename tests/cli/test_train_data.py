@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from octavo import trace as octavo_trace
+from octavo.backends.fingerprint import describe_run, find_differences
 from octavo.backends.samples import read_samples
-from octavo.backends.training_config import DataSection, DataSource
+from octavo.backends.training_config import DataSection, DataSource, read_config
+from octavo.ir import Graph
 from octavo.ir.errors import CalibrationError
 from octavo.ir.types import Dim, DType, TensorType
 
@@ -96,6 +99,10 @@ def save(
     np.savez(path, x=points if x is None else x, labels=halves if labels is None else labels)
 
 
+def trace(module: torch.nn.Module) -> Graph:
+    return octavo_trace(module.eval(), (torch.zeros(1, 3),))
+
+
 def write_atelier(folder: Path) -> None:
     (folder / "atelier").mkdir(exist_ok=True)
     (folder / "atelier" / "brushes.py").write_text("from .paint import act\n")
@@ -151,6 +158,23 @@ def test_a_checkpoint_is_for_the_same_code_and_data(
         write_atelier(tmp_path)
         assert train().code == 0, what
     assert train("--restart").code == 0
+
+
+def test_a_checkpoint_is_for_the_same_processes_and_weights(tmp_path: Path) -> None:
+    """A network from a file counts with its weights, wherever they are stored."""
+    save(tmp_path / "train.npz")
+    (tmp_path / "net.octavo").write_text("")
+    (tmp_path / "train.toml").write_text('[model]\nsource = "net.octavo"\n[data]\ntrain = "train.npz"\n')
+    config = read_config(tmp_path / "train.toml")
+    samples = read_samples(config.data, INPUTS, tmp_path, 0)
+    one, other = (trace(torch.nn.Linear(3, 40)) for _ in range(2))
+    before = describe_run(config, one, one, samples, 1)
+    assert find_differences(before, describe_run(config, one, one, samples, 1)) == []
+    assert find_differences(before, describe_run(config, one, one, samples, 2)) == ["number of processes"]
+    assert find_differences(before, describe_run(config, other, one, samples, 1)) == ["network"]
+    assert find_differences(before, describe_run(config, one, other, samples, 1)) == ["network of the teacher"]
+    assert find_differences(before, describe_run(config, one, one, samples[::-1], 1)) == ["samples"]
+    assert "number of processes" in find_differences({}, before), "a folder that says nothing is of another run"
 
 
 # Samples -----------------------------------------------------------------------------------------------------------
