@@ -193,15 +193,17 @@ class PruneChannels(Pass):
 def _makers(group: ChannelGroup, stored: set[Value]) -> Iterator[Node]:
     """The nodes whose layers have the channels of a group as their result.
 
-    A layer may also turn or pad for itself what the layer before made: that node has no weights with these channels,
-    and nobody else reads it.
+    Other axes of a result than that of its channels come from the layer before. A layer may also turn or pad for itself
+    what that made: such a node has no weights with these channels, and nobody else reads it.
     """
     weights = {value for value, _ in group.axes if value in stored}
-    for value, _ in group.axes:
+    for value, axis in group.axes:
         node = value.producer
         if node is None or value in stored:
             continue
-        if not weights.isdisjoint(node.inputs) or any(user.where != node.where for user in value.users):
+        made = channel_axis(node, stored)
+        read = any(user.where != node.where for user in value.users)
+        if made == (value, axis) or (made is None and (read or not weights.isdisjoint(node.inputs))):
             yield node
 
 
