@@ -11,7 +11,7 @@ import torch
 
 from ..constants import Tensor
 from ..op import Cost, Op, Quantization, register_op
-from ..types import QuantParams, TensorType
+from ..types import DType, QuantParams, TensorType
 
 
 def as_torch(tensor: Tensor) -> torch.Tensor:
@@ -25,10 +25,15 @@ def as_torch(tensor: Tensor) -> torch.Tensor:
 @register_op
 @dataclass(frozen=True)
 class Constant(Op):
-    """A constant; ``quant`` makes stored integers mean real numbers (weights and biases after the freeze)."""
+    """A constant; ``quant`` makes stored integers mean real numbers (weights and biases after the freeze).
+
+    ``trains`` says whether it is a parameter where its size does not tell: importers know that a tensor of several
+    elements is a buffer, and that one of a single element is a parameter.
+    """
 
     data: Tensor
     quant: QuantParams | None = None
+    trains: bool | None = None
 
     name: ClassVar[str] = "constant"
     operands: ClassVar[tuple[str, ...]] = ()
@@ -42,3 +47,8 @@ class Constant(Op):
 
     def cost(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> Cost:
         return Cost()
+
+
+def may_train(op: Op | None) -> bool:
+    """Whether an op is a float32 constant that a state dict would hold: of several elements, or said to train."""
+    return isinstance(op, Constant) and op.data.dtype is DType.F32 and (op.data.size > 1 or op.trains is True)

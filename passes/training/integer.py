@@ -42,7 +42,7 @@ def shipped(module: TrainableGraph) -> Answer:
     Of a fake-quantized module this is the frozen integer network: outputs equal those of its bundle to the bit, save
     float islands (docs/numerics.md). Of a float module it is the module in evaluation mode.
     """
-    frozen = module.eval().frozen()
+    frozen = module.eval().integer_graph()
 
     def answer(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad():

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ...ir.errors import UsageError
 from ...ir.graph import Graph
@@ -42,12 +41,33 @@ class Samples:
     labels: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
+    def __post_init__(self) -> None:
+        counts = {len(x) for x in (*self.inputs, self.labels, self.weights) if x is not None}
+        if len(counts) != 1:
+            raise UsageError(f"inputs, labels and weights of {sorted(counts)} samples", expected="as many of each")
+
     def __len__(self) -> int:
         return len(self.inputs[0])
 
     def at(self, index: torch.Tensor) -> Batch:
         """The samples at integer positions."""
         return tuple(x[index] for x in self.inputs), None if self.labels is None else self.labels[index]
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("epochs", 1, math.inf),
+    ("batch_size", 1, math.inf),
+    ("lr", 0, math.inf),
+    ("scale_lr", 0, math.inf),
+    ("momentum", 0, 1),
+    ("weight_decay", 0, math.inf),
+    ("warmup", 0, math.inf),
+    ("clip_norm", 0, math.inf),
+    ("patience", 0, math.inf),
+    ("freeze_norms", 0, math.inf),
+    ("seed", 0, 2**32),
+)
+"""Settings that are numbers: at least the first, and below the second."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +99,11 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("lr", 0.0), ("scale_lr", 0.0), ("patience", 0)):
-            if (getattr(self, name) or 0) < least:
-                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}", expected=f"at least {least}")
+        for name, least, below in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not least <= value < below:
+                expected = f"at least {least}" + (f", below {below:g}" if math.isfinite(below) else ", finite")
+                raise UsageError(f"{name.replace('_', '-')} is {value}", expected=expected)
 
     def scale_factor(self, high: int) -> float:
         """What ``lr`` is multiplied with for the scale of a grid whose largest integer is ``high``."""
@@ -106,9 +128,9 @@ class Trainer:
 
     ``folder`` receives ``checkpoint.pt`` after every epoch and ``log.jsonl``; a run that finds a checkpoint there goes
     on behind it, and ends with the same bits as one that was never interrupted (on the same machine and number of
-    threads). Under torchrun every process takes its share of each batch; statistics of batch normalization are those
-    of the first process. With ``sparsity``, which needs a module that keeps zeros, only epochs after its end compete:
-    before, the network has weights that it is to lose.
+    threads). Under torchrun every process takes its share of each batch, and gradients are those of the whole batch;
+    statistics of batch normalization are those of the first process. With ``sparsity``, which needs a module that keeps
+    zeros, only epochs after its end compete: before, the network has weights that it is to lose.
     """
 
     module: TrainableGraph
@@ -127,22 +149,35 @@ class Trainer:
         if self.sparsity and self.sparsity.end >= self.settings.epochs:
             what = f"the last zeros would come at epoch {self.sparsity.end} of {self.settings.epochs}"
             raise UsageError(what, expected="some training after them")
+        for name, samples in (("training", self.train), ("validation", self.validation)):
+            if not len(samples):
+                raise UsageError(f"there are no samples for {name}")
 
     def run(self) -> Graph:
-        """Train to the end; the graph of the epoch that did best in validation."""
+        """Train to the end; the graph of the epoch that did best in validation.
+
+        Raises:
+            UsageError: the folder holds a checkpoint of other settings, a loss or a validation result is not finite, or
+                there are fewer samples in a batch than processes.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         rank, world = _join()
-        replica = DistributedDataParallel(self.module) if world > 1 else self.module
+        if min(self.settings.batch_size, len(self.train)) < world:
+            what = f"{world} processes share batches of {self.settings.batch_size} of {len(self.train)} samples"
+            raise UsageError(what, expected="at least one sample for each")
         optimizer = self._optimizer()
         done = self._resume(optimizer)
-        _broadcast(self.loss.state_dict().values(), world)
+        _broadcast((*self.module.state_dict().values(), *self.loss.state_dict().values()), world)
         while done.epoch < self.settings.epochs and not self._is_stale(done):
             started = time.monotonic()
-            found = self._epoch(done.epoch, replica, optimizer, rank, world)
+            found = self._epoch(done.epoch, optimizer, rank, world)
             # What a process saw last changed its own statistics: all judge, and keep, the network of the first.
             _broadcast(self.module.buffers(), world)
             result = evaluate(self.module, self.validation, max(1, self.settings.batch_size // world))
             found["validation"] = result = _of_the_first(result, world)
+            if not math.isfinite(result):
+                what = f"the validation result is {result} in epoch {done.epoch + 1}"
+                raise UsageError(what, hint="look for NaN among its labels and inputs, or try a smaller lr")
             found |= {"epoch": done.epoch, "seconds": round(time.monotonic() - started, 1)}
             if result > done.best and self._competes(done.epoch):
                 done.best, done.best_epoch = result, done.epoch
@@ -165,9 +200,7 @@ class Trainer:
         """Whether the network after this epoch has all the zeros that it is to have."""
         return self.sparsity is None or self.sparsity.is_complete(epoch + 1)
 
-    def _epoch(
-        self, epoch: int, replica: nn.Module, optimizer: torch.optim.Optimizer, rank: int, world: int
-    ) -> dict[str, Any]:
+    def _epoch(self, epoch: int, optimizer: torch.optim.Optimizer, rank: int, world: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
         torch.manual_seed(self.settings.seed * 1_000_003 + epoch)
         self._set_modes(epoch)
@@ -179,20 +212,21 @@ class Trainer:
                 group["lr"] = self._rate(epoch + number / batches) * group["factor"]
             if self.sparsity:
                 self.sparsity.apply(self.module, epoch * batches + number, batches)
-            inputs, labels = self.train.at(index[rank::world])
+            inputs, labels = self.train.at(own := index[rank::world])
+            share = len(own) / len(index)
             if self.augment:
                 inputs = self.augment(inputs, generator)
-            total, parts = self.loss(self._step(replica, inputs, labels))
+            total, parts = self.loss(self._step(inputs, labels))
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(total)
-            _average(self.loss.parameters(), world)
+            _share_gradients(self._parameters(), share, world)
             if self.settings.clip_norm:
                 nn.utils.clip_grad_norm_(self._parameters(), self.settings.clip_norm)
             optimizer.step()
             for name, value in {"loss": float(total.detach()), **parts}.items():
-                sums[name] = sums.get(name, 0.0) + value / batches
+                sums[name] = sums.get(name, 0.0) + value * share / batches
             self.progress(f"epoch {epoch + 1}", number + 1, batches)
-        sums = _mean(sums, world)
+        sums = _total(sums, world)
         if not math.isfinite(sums["loss"]):
             raise UsageError(f"the loss is {sums['loss']} in epoch {epoch + 1}", hint="try a smaller lr, or clip-norm")
         return {"train": {name: round(value, 6) for name, value in sums.items()}, "lr": self._rate(epoch + 1)}
@@ -212,10 +246,10 @@ class Trainer:
         self.module.train(not frozen)
         self.loss.train()
 
-    def _step(self, replica: nn.Module, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None) -> Step:
+    def _step(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None) -> Step:
         pairs = [pair for term in self.loss.terms.values() for pair in getattr(term, "features", ())]
         more = [name for term in self.loss.terms.values() for name in getattr(term, "inside", ())]
-        (logits, *_), own = replica(*inputs, names=(*(a for a, _ in pairs), *more))
+        (logits, *_), own = self.module(*inputs, names=(*(a for a, _ in pairs), *more))
         if self.teacher is None:
             return Step(logits, labels, features=own)
         with torch.no_grad():
@@ -321,21 +355,27 @@ def _broadcast(tensors: Iterable[torch.Tensor], world: int) -> None:
             torch.distributed.broadcast(tensor, 0)
 
 
-def _average(parameters: Iterable[nn.Parameter], world: int) -> None:
-    """The mean gradient of all processes, for parameters that no replica looks after."""
-    if world > 1:
-        for parameter in parameters:
-            if parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
-                parameter.grad /= world
+def _share_gradients(parameters: Iterable[nn.Parameter], share: float, world: int) -> None:
+    """Gradients of the whole batch, of which this process had a share, perhaps a larger one than others.
+
+    Those that the loss does not depend on have none anywhere, and stay as they are.
+    """
+    if world == 1:
+        return
+    reached = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    whole = torch.cat([gradient.reshape(-1) for _, gradient in reached]) * share
+    torch.distributed.all_reduce(whole)
+    sizes = [gradient.numel() for _, gradient in reached]
+    for (parameter, gradient), summed in zip(reached, torch.split(whole, sizes), strict=True):
+        parameter.grad = summed.view_as(gradient)
 
 
-def _mean(sums: Mapping[str, float], world: int) -> dict[str, float]:
-    """The mean over processes; what one of them finds not finite, all do."""
+def _total(sums: Mapping[str, float], world: int) -> dict[str, float]:
+    """The sum over processes; what one of them finds not finite, all do."""
     held = torch.tensor(list(sums.values()), dtype=torch.float64)
     if world > 1:
         torch.distributed.all_reduce(held)
-    return dict(zip(sums, (held / world).tolist(), strict=True))
+    return dict(zip(sums, held.tolist(), strict=True))
 
 
 def _of_the_first(number: float, world: int) -> float:

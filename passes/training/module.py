@@ -19,12 +19,16 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import run_op, run_torch, to_numpy
 from ...ir.op import Op, Quantization, Stage, operand_index
 from ...ir.ops.constant import Constant, as_torch
+from ...ir.ops.conv import Conv, ConvTranspose
+from ...ir.ops.logic import PRelu
+from ...ir.ops.matmul import Linear
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.ops.shape import Pad
 from ...ir.text import parse_graph
 from ...ir.types import DType
 from ..base import PassContext
+from ..calibration.masks import MASK_MAGNITUDE
 from ..eliminate_dead import EliminateDead
 from ..pruning.sparsity import Pattern, Scope, choose_zeros, find_layers
 from ..quantize import grid_node
@@ -38,6 +42,16 @@ _STATISTICS: tuple[tuple[type[Op], str], ...] = (
     (FakeQuantize, "zero_point"),
 )
 """Operands that hold what was measured."""
+
+_SCALES: tuple[tuple[type[Op], str], ...] = ((FakeQuantize, "scale"),)
+
+_LAYERS: tuple[tuple[type[Op], str], ...] = (
+    *((op, name) for op in (Conv, ConvTranspose, Linear) for name in ("weight", "bias")),
+    *((BatchNorm, name) for name in ("scale", "bias")),
+    (PRelu, "slope"),
+    (FakeQuantize, "x"),
+)
+"""Operands that train even if they have one element."""
 
 _LEAST_SHARE = 1 / 16
 """Of what calibration found, a learned scale keeps at least this: a step of the optimizer may go through zero."""
@@ -96,9 +110,15 @@ class _LearnedScale:
 class TrainableGraph(nn.Module):
     """Runs a float graph in torch, with its constants as parameters and buffers.
 
-    A float32 constant of more than one element is a parameter, under its value's name: for a graph from torch that is
-    the name in the module's own state dict. Statistics of batch normalization, and the grids of fake quantization, are
-    buffers. In training mode batch normalization uses and updates the statistics of the batch, as in torch.
+    Parameters have the names of their values: for a graph from torch those of the module's own state dict. They are
+
+    - of a graph from torch the parameters that require gradients (all, if none does), and not its buffers;
+    - of any other, and of what passes compute, float32 constants of several elements, and weights, biases and slopes
+      of layers of one. Masks, with elements of 1e30 or more, are none.
+
+    Statistics of batch normalization, the grids of fake quantization, and what else a module from torch holds without
+    training it, are buffers. In training mode batch normalization uses and updates the statistics of the batch, as in
+    torch.
 
     What trains is what ships: in eval mode without gradients (``torch.no_grad``, ``torch.inference_mode``) a quantized
     module answers as the integer network that it compiles into, to the bit (:mod:`octavo.passes.training.integer`). It
@@ -135,10 +155,10 @@ class TrainableGraph(nn.Module):
         self._paths: dict[str, str] = {}
         self._masks: dict[str, str] = {}
         self._scales: dict[str, _LearnedScale] = {}
-        buffers = tuple(place for place in _STATISTICS if not (learn_scales and place == (FakeQuantize, "scale")))
         for node in self._graph.nodes:
-            if isinstance(node.op, Constant) and _is_state(node.output):
-                self._register(node.output, is_buffer=_is_operand(node.output, buffers))
+            if isinstance(node.op, Constant) and (is_parameter(node.output) or _is_buffer(node.output)):
+                learns = is_parameter(node.output) or (learn_scales and _is_operand(node.output, _SCALES))
+                self._register(node.output, is_buffer=not learns)
         if keep_zeros:
             for layer in find_layers(self._graph).found:
                 if layer.weight.name in self._paths:
@@ -156,7 +176,7 @@ class TrainableGraph(nn.Module):
             UsageError: a name is unknown.
             PassError: the network cannot be frozen; see :func:`octavo.passes.training.integer.freeze`.
         """
-        if names is None and not self.training and not torch.is_grad_enabled() and (frozen := self.frozen()):
+        if names is None and not self.training and not torch.is_grad_enabled() and (frozen := self.integer_graph()):
             with torch.autocast("cpu", enabled=False):
                 return _bare(run_torch(frozen, inputs))
         wanted = {find_value(self._graph, name): name for name in names or ()}
@@ -171,7 +191,7 @@ class TrainableGraph(nn.Module):
             return results, seen
         return _bare(results)
 
-    def frozen(self) -> Graph | None:
+    def integer_graph(self) -> Graph | None:
         """The integer network of a quantized module with the weights it has now; None of a float module.
 
         Raises:
@@ -191,7 +211,7 @@ class TrainableGraph(nn.Module):
         """The graph with the values that parameters and buffers have now."""
         for node in self._graph.nodes:
             if isinstance(node.op, Constant) and node.output.name in self._paths:
-                node.op = Constant(Tensor.of(to_numpy(self._tensor(node.output.name))))
+                node.op = replace(node.op, data=Tensor.of(to_numpy(self._tensor(node.output.name))))
         return self._graph.clone()
 
     def learned_scales(self) -> dict[nn.Parameter, int]:
@@ -241,6 +261,13 @@ class TrainableGraph(nn.Module):
             return (self._tensor(node.output.name),)
         if isinstance(op, BatchNorm) and self.training:
             x, scale, bias, mean, variance = operands
+            if x.numel() <= mean.numel():
+                raise UsageError(
+                    "batch normalization takes statistics of a single value per channel",
+                    where=node.where,
+                    expected="batches of at least 2",
+                    hint="or keep its statistics: eval mode, freeze-norms",
+                )
             return (F.batch_norm(x, mean, variance, scale, bias, True, self._momentum, op.epsilon),)
         if op.rule is Quantization.WEIGHTED and len(operands) > 2:
             operands[2] = self._in_steps(operands[2], node)
@@ -304,7 +331,7 @@ class TrainableGraph(nn.Module):
             holder.register_buffer(leaf, tensor)
         else:
             holder.register_parameter(leaf, nn.Parameter(tensor))
-            if _is_operand(value, ((FakeQuantize, "scale"),)):
+            if _is_operand(value, _SCALES):
                 self._scales[value.name] = _LearnedScale.of(value, tensor)
         self._paths[value.name] = path
 
@@ -329,14 +356,23 @@ class TrainableGraph(nn.Module):
         return not hasattr(holder, leaf)
 
 
-def _is_state(value: Value) -> bool:
-    """Whether training may change a constant, or must keep it: everything but fixed numbers such as an epsilon."""
-    return value.type.dtype is DType.F32 and (value.type.size > 1 or _is_operand(value, _STATISTICS))
-
-
 def is_parameter(value: Value) -> bool:
-    """Whether a value is a constant that gradients change: float32, of several elements, and nothing measured."""
-    return isinstance(value.op, Constant) and _is_state(value) and not _is_operand(value, _STATISTICS)
+    """Whether a value is a constant that gradients change; :class:`TrainableGraph` says which are."""
+    op = value.op
+    if not isinstance(op, Constant) or value.type.dtype is not DType.F32 or _is_operand(value, _STATISTICS):
+        return False
+    if op.trains is not None:
+        return op.trains
+    if value.type.size == 1 and not _is_operand(value, _LAYERS):
+        return False
+    return bool((np.abs(op.data.numpy()) < MASK_MAGNITUDE).all())
+
+
+def _is_buffer(value: Value) -> bool:
+    """Whether a value is a constant of the module's state that gradients do not change."""
+    if not isinstance(value.op, Constant) or value.type.dtype is not DType.F32:
+        return False
+    return value.op.trains is False or _is_operand(value, _STATISTICS)
 
 
 def _is_operand(value: Value, places: Sequence[tuple[type[Op], str]]) -> bool:

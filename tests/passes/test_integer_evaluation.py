@@ -197,9 +197,9 @@ def test_what_changes_is_frozen_anew_and_what_stays_is_not(change: Callable[[Tra
     module, x = octavo.to_torch(residual(), learn_scales=True).eval(), torch.from_numpy(images(3))
     with torch.no_grad():
         before = module(x)
-        network = module.frozen()
+        network = module.integer_graph()
         assert torch.equal(module(x), before)
-        assert module.frozen() is network
+        assert module.integer_graph() is network
         change(module)
         after = module(x)
         assert not torch.equal(after, before)

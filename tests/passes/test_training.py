@@ -10,10 +10,12 @@ import pytest
 import torch
 from octavo.ir import Graph
 from octavo.ir.constants import Tensor as Tensor_
+from octavo.ir.constants import from_tensors
 from octavo.ir.errors import PassError
 from octavo.ir.interpreter import run_graph
 from octavo.ir.ops.constant import Constant
 from octavo.ir.ops.quantize import FakeQuantize
+from octavo.ir.text import parse_graph
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.training.module import TrainableGraph
 from torch import Tensor, nn
@@ -158,3 +160,77 @@ def test_a_frozen_graph_is_refused() -> None:
     Pipeline.parse("int8").run(graph, PassContext(calibration=[{"x": images().numpy()}]))
     with pytest.raises(PassError, match="does not train"):
         TrainableGraph(graph)
+
+
+# Which constants are parameters ---------------------------------------------------------------------------------------
+
+
+class Mixture(nn.Module):
+    """Parameters and buffers of every kind, two equal biases, and a weight that two layers share."""
+
+    mask: Tensor
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fixed = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False)
+        self.left, self.right, self.tied = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.tied.weight = self.left.weight
+        for layer in (self.left, self.right, self.tied):
+            nn.init.zeros_(layer.bias)
+        self.position, self.share = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.ones(1))
+        self.register_buffer("mask", torch.triu(torch.full((3, 3), -torch.inf), 1))
+        self.register_buffer("offset", torch.randn(3, 4))
+        self.head = nn.Sequential(nn.PReLU(), nn.Linear(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fixed(self.body(x + self.position)) - 2 * self.offset
+        scores = torch.softmax(self.left(x) @ self.right(x).transpose(1, 2) + self.mask, -1)
+        y: Tensor = self.head(scores @ self.tied(x) * self.share)
+        return y
+
+
+def mixture() -> Mixture:
+    torch.manual_seed(0)
+    return Mixture()
+
+
+def example(module: nn.Module) -> Graph:
+    return octavo.trace(module.eval(), (torch.zeros(2, 3, 4),))
+
+
+@pytest.mark.parametrize("passes", ["", "prepare"])
+def test_parameters_train_and_buffers_do_not(passes: str) -> None:
+    module, graph = mixture(), example(mixture())
+    Pipeline.parse(passes).run(graph)
+    again = parse_graph(str(graph), from_tensors(graph.constants()))
+    # torch.export calls a shared weight by its last name.
+    named = module.named_parameters(remove_duplicate=False)
+    theirs = {name: p.shape for name, p in named if p.requires_grad and name != "left.weight"}
+    for ours in (TrainableGraph(graph), TrainableGraph(again), TrainableGraph(TrainableGraph(graph).to_graph())):
+        found = {name: parameter.shape for name, parameter in ours.named_parameters()}
+        assert not any(name.startswith(("fixed", "mask", "offset")) for name in found)
+        assert passes or found == theirs
+        torch.autograd.backward(ours.train()(torch.randn(2, 3, 4)).square().sum())
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in ours.parameters())
+
+
+def test_a_module_without_a_parameter_that_trains_was_made_for_inference() -> None:
+    module = mixture().requires_grad_(False)
+    ours = {name for name, _ in TrainableGraph(example(module)).named_parameters()}
+    assert ours == {name for name, _ in module.named_parameters(remove_duplicate=False)} - {"left.weight"}
+
+
+def test_the_bias_that_a_folded_norm_leaves_trains() -> None:
+    graph = traced(nn.Sequential(nn.Conv2d(3, 1, 3, bias=False), nn.BatchNorm2d(1)))
+    Pipeline.parse("prepare").run(graph)
+    assert sorted(p.numel() for p in TrainableGraph(graph).parameters()) == [1, 27]
+
+
+def test_equal_parameters_stay_apart_and_shared_ones_together() -> None:
+    graph = example(mixture())
+    Pipeline.parse("prepare").run(graph)
+    ours = TrainableGraph(graph)
+    names = [name for name, _ in ours.named_parameters()]
+    assert {"left.bias", "right.bias", "tied.bias"} <= set(names)
+    assert sum(name.startswith(("left.weight", "tied.weight")) for name in names) == 1

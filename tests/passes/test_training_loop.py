@@ -31,8 +31,7 @@ def network(width: int = 12, seed: int = 0) -> Graph:
     return octavo.trace(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
 
 
-def quantized() -> Graph:
-    graph = network()
+def quantized(graph: Graph) -> Graph:
     pipeline = Pipeline.parse("prepare,observe{method=minmax},calibrate,quantize")
     pipeline.run(graph, PassContext(calibration=[{graph.inputs[0].name: clouds(3).inputs[0].numpy()}]))
     return graph
@@ -96,7 +95,7 @@ def test_scales_learn_by_plain_gradients_unless_told_not_to(
 
 def after_an_epoch(settings: Settings, folder: Path) -> tuple[TrainableGraph, dict[nn.Parameter, float]]:
     """A quantized module, and how far each of its parameters has moved."""
-    module = octavo.to_torch(quantized(), learn_scales=True)
+    module = octavo.to_torch(quantized(network()), learn_scales=True)
     before = {parameter: parameter.detach().clone() for parameter in module.parameters()}
     criterion = loss(network(), {"cross-entropy": {}})
     Trainer(module, criterion, clouds(1), clouds(2, 100), settings, folder).run()
@@ -217,18 +216,115 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 import torch
-from test_training_loop import trainer
+import test_training_loop
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    graph = trainer(Path({out!r})).run()
+    test_training_loop.{make}(Path({out!r})).run()
 """
+
+
+class TwoHeads(nn.Module):
+    """The loss reads the first output alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.other = nn.Linear(6, 12), nn.Linear(12, 3), nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.relu(self.body(x))
+        return self.head(x), self.other(x)
+
+
+def quantized_trainer(folder: Path) -> Trainer:
+    """Two processes share its batches of 35, and a last one of 25, unequally."""
+    torch.manual_seed(0)
+    batch = torch.export.Dim("n", min=2)
+    graph = octavo.trace(torch.export.export(TwoHeads(), (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
+    graph = quantized(graph)
+    module, criterion = octavo.to_torch(graph, learn_scales=True), loss(graph, {"cross-entropy": {}})
+    settings = dataclasses.replace(SETTINGS, batch_size=35, lr=0.02)
+    return Trainer(module, criterion, clouds(1), clouds(2, 100), settings, folder)
+
+
+def run_in_two_processes(tmp_path: Path, make: str) -> list[dict[str, Any]]:
+    """The log of a trainer that shares its batches."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(folder=str(Path(__file__).parent), out=str(tmp_path / "out"), make=make))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return read(tmp_path / "out")
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
 def test_two_processes_share_a_batch(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(folder=str(Path(__file__).parent), out=str(tmp_path / "out")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["validation"] > 0.8
+    assert run_in_two_processes(tmp_path, "trainer")[-1]["validation"] > 0.8
+
+
+@pytest.mark.slow
+def test_two_processes_that_quantize_learn_what_one_does(tmp_path: Path) -> None:
+    together = run_in_two_processes(tmp_path, "quantized_trainer")
+    quantized_trainer(tmp_path / "alone").run()
+    for one, two in zip(read(tmp_path / "alone"), together, strict=True):
+        assert two["train"]["loss"] == pytest.approx(one["train"]["loss"], rel=0.01)
+    assert together[-1]["validation"] > 0.8
+
+
+# Mistakes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("momentum", -0.1),
+        ("momentum", 1.0),
+        ("seed", 1 << 64),
+        ("seed", -1),
+        ("clip_norm", -1.0),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("weight_decay", float("nan")),
+        ("weight_decay", -1e-4),
+        ("scale_lr", -1.0),
+        ("warmup", -1.0),
+        ("freeze_norms", -1),
+        ("batch_size", 0),
+    ],
+)
+def test_settings_out_of_their_range(name: str, value: float) -> None:
+    changes: dict[str, Any] = {name: value}
+    with pytest.raises(UsageError, match=name.replace("_", "-")):
+        dataclasses.replace(SETTINGS, **changes)
+
+
+def test_labels_that_are_no_numbers(tmp_path: Path) -> None:
+    targets = torch.randn(100, 3)
+    broken = Samples((torch.randn(100, 6),), torch.full((100, 3), torch.nan))
+    criterion = loss(network(), {"mse": {}})
+    whole = Samples((torch.randn(100, 6),), targets)
+    with pytest.raises(UsageError, match="validation result is nan in epoch 1"):
+        Trainer(octavo.to_torch(network()), criterion, whole, broken, SETTINGS, tmp_path / "a").run()
+    with pytest.raises(UsageError, match="loss is nan in epoch 1"):
+        Trainer(octavo.to_torch(network()), criterion, broken, whole, SETTINGS, tmp_path / "b").run()
+
+
+def test_samples_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="as many of each"):
+        Samples((torch.zeros(4, 6),), torch.zeros(3))
+    with pytest.raises(UsageError, match="no samples for validation"):
+        dataclasses.replace(trainer(tmp_path), validation=Samples((torch.zeros(0, 6),)))
+
+
+def test_a_batch_of_one_has_no_statistics(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="single value per channel"):
+        trainer(tmp_path / "norms", dataclasses.replace(SETTINGS, batch_size=1)).run()
+    trainer(tmp_path / "frozen", dataclasses.replace(SETTINGS, epochs=1, batch_size=1, lr=1e-3, freeze_norms=0)).run()
+
+
+def test_more_processes_than_samples_in_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.passes.training.loop._join", lambda: (0, 3))
+    with pytest.raises(UsageError, match="3 processes share batches of 2"):
+        trainer(tmp_path, dataclasses.replace(SETTINGS, batch_size=2)).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from torch.utils import _pytree as pytree
 
 from ...errors import ModelError, UnsupportedError, UnsupportedOp
 from ...graph import Graph, Value
+from ...op import operand_index
+from ...ops.constant import Constant
+from ...ops.norm import BatchNorm
 from ...types import Dim, DType, TensorType
 from ...verifier import verify
 from .capture import Inputs, capture, is_users_file
@@ -76,6 +80,7 @@ class _Importer:
         self.context = Context(self.graph, allow_non_finite)
         self._input_names = list(input_names) if input_names is not None else None
         self._tensors: dict[fx.Node, tuple[str, torch.Tensor, bool]] = {}
+        self._held: dict[Value, str] = {}
         self._refused: dict[tuple[str, str], list[str]] = {}
 
     def run(self) -> None:
@@ -91,6 +96,7 @@ class _Importer:
             )
         self._set_outputs()
         self._drop_unused()
+        self._mark_parameters()
 
     # Inputs
 
@@ -147,7 +153,10 @@ class _Importer:
             target, tensor, parameter = self._tensors[node]
             if not self.context.allow_non_finite:
                 check_finite(target, tensor, parameter)
-            self.context.env[node] = self.context.constants(tensor.detach().contiguous(), name=target)
+            value = self.context.constants(tensor.detach().contiguous(), name=target)
+            self.context.env[node] = value
+            if isinstance(value, Value):
+                self._held[value] = target
         return self.context.env[node]
 
     # Calls
@@ -235,6 +244,27 @@ class _Importer:
         for node in reversed(list(self.graph.nodes)):
             if not any(v.uses or self.graph.is_output(v) for v in node.outputs):
                 self.graph.erase(node)
+
+    def _mark_parameters(self) -> None:
+        """Say of tensors of the module whether they train, where :class:`Constant` would be understood otherwise.
+
+        A module without a parameter that requires gradients was made ready for inference as a whole; then all do.
+        """
+        parameters = {target: tensor for target, tensor, parameter in self._tensors.values() if parameter}
+        training = {target for target, tensor in parameters.items() if tensor.requires_grad} or set(parameters)
+        for value, target in self._held.items():
+            node = value.producer
+            if node is None or node.graph is None or value.type.dtype is not DType.F32 or _is_statistic(value):
+                continue
+            assert isinstance(node.op, Constant)
+            if (target in training) != (value.type.size > 1):
+                node.op = replace(node.op, trains=target in training)
+
+
+def _is_statistic(value: Value) -> bool:
+    """Whether it is one by its place: what batch normalization measures."""
+    places = [operand_index(BatchNorm, name) for name in ("mean", "variance")]
+    return all(isinstance(node.op, BatchNorm) and position in places for node, position in value.uses)
 
 
 _REFUSED = object()
