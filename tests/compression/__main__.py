@@ -4,6 +4,7 @@ python -m compression run baseline pruned50 --seeds 0 1 2   train, and what they
 python -m compression run --smoke                           every stage on few images, apart from the results
 python -m compression evaluate                              measure on the test images what was not measured yet
 python -m compression evaluate --again                      measure all stored networks once more
+python -m compression latency                               time the bundles of all frozen networks of the first seed
 python -m compression report                                render docs/compression.md from what was measured
 """
 
@@ -20,6 +21,7 @@ from .records import Record, Store
 from .runner import Runner
 
 SMOKE = 256
+BATCHES, ROUNDS = (1, 32), 200
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,7 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     runner = Runner(store, SMOKE if given.smoke else None, report=lambda line: print(f"  {line}", flush=True))
     try:
         if given.action == "report":
-            report.write(store, store.work if given.smoke else report.DOCS)
+            report.write(runner, store.work if given.smoke else report.DOCS)
+            return
+        if given.action == "latency":
+            runner.time(given.seeds[0], BATCHES, ROUNDS)
             return
         for name in given.stages or STAGES:
             for seed in given.seeds:
@@ -52,7 +57,7 @@ def _show(record: Record, images: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="compression", description="Train small networks and compress them.")
-    parser.add_argument("action", choices=("run", "evaluate", "report"))
+    parser.add_argument("action", choices=("run", "evaluate", "latency", "report"))
     parser.add_argument("stages", nargs="*", help=f"{', '.join(STAGES)}; all by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--smoke", action="store_true", help=f"a trial: {SMOKE} images, two epochs")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import octavo
+from benchmarks.speed import interleave, raised_priority
 from numpy.typing import NDArray
+from octavo.backends.bench import pair_ratio, random_inputs
 from octavo.backends.freeze import is_frozen
 from octavo.ir import Graph
 from octavo.ir.ops.constant import Constant
@@ -43,13 +49,40 @@ def cost(graph: Graph) -> dict[str, float]:
     }
 
 
+def latency(graphs: Mapping[str, Graph], reference: str, batch: int, rounds: int) -> dict[str, Any]:
+    """How long bundles of frozen networks take for a batch, in turn with each other, on one thread of this machine.
+
+    Returns:
+        by name: ``median_ms`` and ``best_ms`` of a batch, and ``faster``: the median of the ratios to the reference
+        in the same turn, above 1 if this one is faster, with the ends of its 95 % interval.
+    """
+    with tempfile.TemporaryDirectory(prefix="octavo-compression-") as folder, ExitStack() as stack:
+        stack.enter_context(raised_priority())
+        calls: dict[str, Callable[[], object]] = {}
+        level = ""
+        for name, graph in graphs.items():
+            path = Path(folder) / name
+            octavo.compile(graph, output=path, mcpu="native", shapes=_shapes(graph, batch))
+            bundle = stack.enter_context(octavo.load(path, threads=1))
+            calls[name], level = partial(bundle.run, random_inputs(bundle.manifest.signatures[0])), bundle.level
+        times = interleave(calls, rounds, time.process_time_ns)
+    return {"level": level, "batch": batch, "rounds": rounds, "reference": reference} | {
+        "stages": {name: _timing(times[reference], column) for name, column in times.items()}
+    }
+
+
+def _timing(reference: Sequence[float], own: Sequence[float]) -> dict[str, Any]:
+    ratio = pair_ratio(reference, own)
+    faster = [ratio.median, ratio.low, ratio.high]
+    return {"median_ms": float(np.median(own)), "best_ms": min(own), "faster": faster}
+
+
 def _measure_bundle(graph: Graph, samples: Samples) -> dict[str, Any]:
     assert samples.labels is not None
     images, labels = samples.inputs[0].numpy(), samples.labels.numpy()
-    shapes = {graph.inputs[0].name: (BATCH, *images.shape[1:])}
     with tempfile.TemporaryDirectory(prefix="octavo-compression-") as folder:
         path = Path(folder) / "network.bundle"
-        octavo.compile(graph, output=path, mcpu="native", shapes=shapes, compress=True)
+        octavo.compile(graph, output=path, mcpu="native", shapes=_shapes(graph, BATCH), compress=True)
         coded = (path / "weights.bin").stat().st_size
         with octavo.load(path) as bundle:
             answers = [bundle(_filled(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
@@ -57,6 +90,10 @@ def _measure_bundle(graph: Graph, samples: Samples) -> dict[str, Any]:
     classes = np.concatenate(answers)[: len(labels)].argmax(1)
     accuracy = float(np.mean(classes == labels))
     return {"accuracy": accuracy, "images": len(labels), "by": f"bundle, {level}", "coded_bytes": coded}
+
+
+def _shapes(graph: Graph, batch: int) -> dict[str, tuple[int, ...]]:
+    return {v.name: (batch, *(size for size in v.type.shape[1:] if isinstance(size, int))) for v in graph.inputs}
 
 
 def _filled(batch: NDArray[np.float32]) -> NDArray[np.float32]:

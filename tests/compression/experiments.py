@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from octavo.passes.training.loop import Settings
 
+# Kernels of the widest vectors compute 16 output channels at once.
+PRUNE = "prune-channels{ratio=0.5,of=macs,scope=greedy,multiple=16}"
 QUANTIZE = "prepare,observe{method=mse},calibrate,quantize"
 FREEZE = "lower-integer,finish"
 QUANTIZE_INT4 = "prepare,observe{method=mse},calibrate,quantize{weight-bits=4,weight-range=mse,keep-int8=[stem.0;head]}"
@@ -66,8 +68,11 @@ SCRATCH = Settings(epochs=12, batch_size=128, lr=0.1, warmup=0.5)
 HEALING = Settings(epochs=8, batch_size=128, lr=0.05, warmup=0.25)
 QAT = Settings(epochs=3, batch_size=128, optimizer="adam", lr=2e-4, weight_decay=0.0)
 SHARED = Settings(epochs=3, batch_size=128, optimizer="adam", lr=1e-4, weight_decay=0.0)
-LENET = Settings(epochs=40, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0)
-LENET_FINE = Settings(epochs=10, batch_size=64, optimizer="adam", lr=1e-4, weight_decay=0.0)
+LENET = {
+    "fashion-mnist": Settings(epochs=25, batch_size=128, optimizer="adam", lr=1e-3, weight_decay=0.0),
+    "digits": Settings(epochs=60, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0),
+}
+LENET_FINE = Settings(epochs=8, batch_size=128, optimizer="adam", lr=2e-4, weight_decay=0.0)
 
 
 def _resnet(title: str, **options: Any) -> Stage:
@@ -86,34 +91,39 @@ def _quantized(title: str, parent: str, before: str) -> Stage:
     return _resnet(title, parent=parent, before=before, after=FREEZE, **distilled)
 
 
-def _lenet(network: str, title: str) -> dict[str, Stage]:
-    def stage(title: str, **options: Any) -> Stage:
-        return Stage(title, "digits", network, **options)
+def _deep_compression(name: str, network: str, dataset: str, title: str, zeros: float) -> dict[str, Stage]:
+    """The three stages of Han et al., 2016: zeros, shared values, and the coding that every bundle gets."""
 
-    sparse, shared = f"{network}-sparse", f"{network}-shared"
-    qat = {"before": QUANTIZE, "settings": LENET_FINE, "learn_scales": True, "after": FREEZE}
-    zeros = {"before": "sparsify{ratio=0.9}", "settings": LENET, "keep_zeros": True}
-    values = {"before": "share-weights{bits=4}", "settings": LENET_FINE, "after": FREEZE_SPARSE}
+    def stage(title: str, **options: Any) -> Stage:
+        return Stage(title, dataset, network, **options)
+
+    sparse, shared = f"{name}-sparse", f"{name}-shared"
+    prune = {"before": f"sparsify{{ratio={zeros},scope=global}}", "settings": LENET[dataset], "keep_zeros": True}
+    share = {"before": "share-weights{bits=4}", "settings": LENET_FINE, "after": FREEZE_SPARSE}
+    taught = {"loss": DISTILLED, "teacher": name}
     return {
-        network: stage(title, settings=LENET),
-        f"{network}-int8": stage(f"{title}, int8 in training", parent=network, **qat),
-        sparse: stage(f"{title}, nine of ten weights zero", parent=network, **zeros),
-        shared: stage(f"{title}, of these 16 values per layer, then int8", parent=sparse, **values),
+        name: stage(title, settings=LENET[dataset]),
+        sparse: stage(f"{title}, {zeros:.0%} of weights zero", parent=name, **prune, **taught),
+        shared: stage("of these 16 values per layer, then int8", parent=sparse, **share, **taught),
     }
 
 
 STAGES: Mapping[str, Stage] = {
     "baseline": _resnet("ResNet-20", settings=SCRATCH, precision="bfloat16"),
+    "longer": _healed("trained on as the pruned one is, nothing pruned", "baseline", "", HEALING),
     "ptq-int8": _resnet("int8 after training", parent="baseline", before="int8"),
     "qat-int8": _quantized("int8 in training", "baseline", QUANTIZE),
     "ptq-int4": _resnet("4-bit weights after training", parent="baseline", before=f"{QUANTIZE_INT4},{FREEZE}"),
     "qat-int4": _quantized("4-bit weights in training", "baseline", QUANTIZE_INT4),
-    "pruned50": _healed("half of the MACs pruned", "baseline", "prune-channels{ratio=0.5,of=macs}", HEALING),
+    "pruned50": _healed("half of the MACs pruned", "baseline", PRUNE, HEALING),
+    "pruned50-int8": _resnet("pruned, int8 after training", parent="pruned50", before="int8"),
     "pipeline": _quantized("pruned, then int8 in training", "pruned50", QUANTIZE),
-    "sparse80": _healed("four of five weights zero", "baseline", "sparsify{ratio=0.8}", HEALING, keep_zeros=True),
+    "sparse": _healed("87% of weights zero", "baseline", "sparsify{ratio=0.87,scope=global}", HEALING, keep_zeros=True),
     "sparse-shared": _healed(
-        "of these 16 values per layer, then int8", "sparse80", "share-weights{bits=4}", SHARED, after=FREEZE_SPARSE
+        "of these 16 values per layer, then int8", "sparse", "share-weights{bits=4}", SHARED, after=FREEZE_SPARSE
     ),
-    **_lenet("lenet-300-100", "LeNet-300-100"),
-    **_lenet("lenet-5", "LeNet-5"),
+    **_deep_compression("lenet-300-100", "lenet-300-100", "fashion-mnist", "LeNet-300-100", 0.92),
+    **_deep_compression("lenet-5", "lenet-5", "fashion-mnist", "LeNet-5", 0.92),
+    **_deep_compression("lenet-300-100-digits", "lenet-300-100", "digits", "LeNet-300-100", 0.92),
+    **_deep_compression("lenet-5-digits", "lenet-5", "digits", "LeNet-5", 0.92),
 }

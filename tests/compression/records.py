@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -47,11 +47,7 @@ class Store:
 
     def write(self, record: Record) -> None:
         """All or nothing."""
-        path = self._record(record["stage"], record["seed"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(path)
+        _write(self._record(record["stage"], record["seed"]), record)
 
     def seeds(self, stage: str) -> list[int]:
         """Those whose runs have ended."""
@@ -74,6 +70,16 @@ class Store:
         path = self._checkpoint(stage, seed)
         return _digest(part for part in (path, path.with_suffix(".safetensors")) if part.exists())
 
+    def timings(self) -> list[Record]:
+        """What :meth:`write_timings` kept; none before it was measured."""
+        path = self.results / "latency.json"
+        found: list[Record] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return found
+
+    def write_timings(self, timings: Sequence[Record]) -> None:
+        """All or nothing."""
+        _write(self.results / "latency.json", timings)
+
     def _record(self, stage: str, seed: int) -> Path:
         return self.results / f"{stage}.{seed}.json"
 
@@ -94,6 +100,13 @@ def surroundings() -> dict[str, Any]:
     found["packages"] |= {name: metadata.version(name) for name in ("numpy", "safetensors")}
     found["packages"] |= {"octavo": octavo.__version__, "python": platform.python_version()}
     return found
+
+
+def _write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from octavo.backends.freeze import is_frozen
 from octavo.ir import Graph
 from octavo.ir.errors import UsageError
 from octavo.passes import PassContext, Pipeline
@@ -24,6 +25,8 @@ from .experiments import STAGES, Stage
 from .records import Record, Store, code_digest, surroundings
 
 CALIBRATION, CALIBRATION_BATCH = 512, 128
+REFERENCE = "ptq-int8"
+"""The stage that speed is compared with."""
 
 
 class MixedPrecision(TrainableGraph):
@@ -57,13 +60,13 @@ class Runner:
             UsageError: data is missing, or a pipeline names a pass that does not exist.
         """
         stage = self.stages[name]
-        parents = {need: self.run(need, seed) for need in stage.needs}
-        settings = self._settings(stage, seed)
-        origin = {need: record["checkpoint"] for need, record in parents.items()}
+        for need in stage.needs:
+            self.run(need, seed)
         known = self.store.read(name, seed)
-        if known and (known["settings"], known["parents"]) == (settings, origin) and self._is_kept(known):
+        if known and self.why_stale(known) is None:
             return known
         self.report(f"{name}, seed {seed}")
+        origin = self.parents(name, seed)
         train, validation = training_samples(self.datasets[stage.dataset], self.limit)
         graph = self._start(stage, seed)
         self._pass(graph, stage.before, train)
@@ -74,7 +77,7 @@ class Runner:
         record = {
             "stage": name,
             "seed": seed,
-            "settings": settings,
+            "settings": self.settings(name, seed),
             "parents": origin,
             "code": code_digest(),
             "surroundings": surroundings(),
@@ -93,24 +96,71 @@ class Runner:
         """Measure a stored network on the test images, once; ``again`` does so to check the compiler of today.
 
         Raises:
-            UsageError: the run has not ended, or its checkpoint is another one.
+            UsageError: the run has not ended, or what it made is not what the stage says today.
         """
         record = self.store.read(name, seed)
+        hint = f"python -m compression run {name} --seeds {seed}"
         if record is None:
-            raise UsageError(f"{name} has not been run for seed {seed}", hint=f"python -m compression run {name}")
-        if not self._is_kept(record):
-            raise UsageError(f"the checkpoint of {name}, seed {seed}, is not the one that its record names")
+            raise UsageError(f"{name} has not been run for seed {seed}", hint=hint)
+        if reason := self.why_stale(record):
+            raise UsageError(f"{name}, seed {seed}: {reason}", hint=hint)
         if record["test"] is None or again:
             samples = unseen_samples(self.datasets[self.stages[name].dataset], self.limit)
             record["test"] = evaluation.measure(self.store.graph(name, seed), samples)
             self.store.write(record)
         return record
 
-    def _is_kept(self, record: Record) -> bool:
-        return bool(record["checkpoint"] == self.store.digest(record["stage"], record["seed"]))
+    def time(self, seed: int, batches: Sequence[int], rounds: int) -> None:
+        """Time the bundles of all frozen networks of the first network's dataset, beside its plain int8 form.
 
-    def _settings(self, stage: Stage, seed: int) -> Record:
-        """What decides the network beside code, as JSON has it."""
+        Raises:
+            UsageError: there is nothing to compare with, or a record is not that of its stage as it stands.
+        """
+        first, *_ = self.stages.values()
+        names = [name for name, records in self.current().items() if any(r["seed"] == seed for r in records)]
+        graphs = {n: self.store.graph(n, seed) for n in names if self.stages[n].network == first.network}
+        frozen = {name: graph for name, graph in graphs.items() if is_frozen(graph)}
+        if REFERENCE not in frozen:
+            raise UsageError(
+                f"{REFERENCE} has not been run for seed {seed}", hint=f"python -m compression run {REFERENCE}"
+            )
+        made = {"seed": seed, "surroundings": surroundings()}
+        self.store.write_timings([made | evaluation.latency(frozen, REFERENCE, batch, rounds) for batch in batches])
+
+    def current(self) -> dict[str, list[Record]]:
+        """The records of every stage, in the order of the stages and seeds.
+
+        Raises:
+            UsageError: some are not those of their stages as they stand; all of them are named.
+        """
+        found = {name: [self.store.read(name, seed) for seed in self.store.seeds(name)] for name in self.stages}
+        known = {name: [record for record in records if record] for name, records in found.items()}
+        each = [record for records in known.values() for record in records]
+        stale = [f"{r['stage']}, seed {r['seed']}: {reason}" for r in each if (reason := self.why_stale(r))]
+        if stale:
+            raise UsageError("\n".join(stale), hint="python -m compression run")
+        return known
+
+    def why_stale(self, record: Record) -> str | None:
+        """Why a record is not that of its stage as it stands; None if it is."""
+        name, seed = record["stage"], record["seed"]
+        if name not in self.stages:
+            return "there is no such stage"
+        if _with_defaults(record["settings"]) != self.settings(name, seed):
+            return "it was made with other settings"
+        if record["parents"] != self.parents(name, seed):
+            return "it was made from another network than the one that its parent stores"
+        if record["checkpoint"] != self.store.digest(name, seed):
+            return "its checkpoint is not the one that its record names"
+        return None
+
+    def parents(self, name: str, seed: int) -> dict[str, str]:
+        """The digests of the networks that a run starts from, as the store has them."""
+        return {need: self.store.digest(need, seed) for need in self.stages[name].needs}
+
+    def settings(self, name: str, seed: int) -> Record:
+        """What decides the network beside parents and code, as JSON has it."""
+        stage = self.stages[name]
         whole = dataclasses.asdict(dataclasses.replace(stage, settings=self._training(stage, seed)))
         del whole["title"]
         found: Record = json.loads(json.dumps(whole | {"limit": self.limit}))
@@ -138,7 +188,7 @@ class Runner:
         assert settings is not None
         teacher = self.store.graph(stage.teacher, seed) if stage.teacher else None
         # Another folder for other settings or code: a checkpoint serves only the run that made it.
-        key = hashlib.sha256(json.dumps([self._settings(stage, seed), origin, code_digest()]).encode()).hexdigest()[:8]
+        key = hashlib.sha256(json.dumps([self.settings(name, seed), origin, code_digest()]).encode()).hexdigest()[:8]
         folder = self.store.work / f"{name}-seed{seed}-{key}"
         made = {term.name: make_term(term.name, term.options, graph, teacher) for term in stage.loss}
         trainer = Trainer(
@@ -156,6 +206,13 @@ class Runner:
         trained = trainer.run()
         log = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         return trained, [json.loads(line) for line in log]
+
+
+def _with_defaults(settings: Record) -> Record:
+    """What a record says, and of settings that came later what they are if nothing is said."""
+    if settings["settings"] is None:
+        return settings
+    return settings | {"settings": dataclasses.asdict(Settings()) | settings["settings"]}
 
 
 def _module(stage: Stage, graph: Graph, **options: bool) -> TrainableGraph:

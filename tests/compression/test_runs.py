@@ -82,10 +82,10 @@ def test_every_stage_runs(name: str, shared: Path) -> None:
     assert frozen == ("lower-integer" in str(Pipeline.parse(f"{stage.before},{stage.after}".strip(","))))
     assert record["validation"]["by"].startswith("bundle" if frozen else "torch")
     if stage.keep_zeros:
-        assert record["cost"]["zeros"] >= 0.79, "training leaves zeros alone"
-    if stage.keep_zeros is False and "share" in stage.before:
+        assert record["cost"]["zeros"] >= 0.86, "training leaves zeros alone"
+    if "share" in stage.before:
         assert stage.parent
-        assert record["validation"]["coded_bytes"] < 0.35 * runner(shared).run(stage.parent, 0)["cost"]["parameters"]
+        assert record["validation"]["coded_bytes"] < 0.25 * runner(shared).run(stage.parent, 0)["cost"]["parameters"]
     if "prune" in stage.before:
         whole = runner(shared).run("baseline", 0)["cost"]
         assert 0.4 * whole["macs"] < record["cost"]["macs"] <= 0.5 * whole["macs"]
@@ -121,7 +121,7 @@ class StopError(Exception):
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    name = "lenet-300-100-int8"
+    name = "lenet-300-100-sparse"
 
     def interrupt(label: str, done: int, total: int | None) -> None:
         if label == "epoch 2":
@@ -163,17 +163,31 @@ def test_a_checkpoint_of_another_run_is_not_evaluated(tmp_path: Path) -> None:
         made.evaluate("lenet-300-100", 0)
 
 
+def test_networks_are_timed_in_turn_with_the_plain_one(shared: Path) -> None:
+    made = runner(shared)
+    for name in ("ptq-int8", "pruned50-int8"):
+        made.run(name, 0)
+    made.time(0, (1, 2), 3)
+    for timing, batch in zip(made.store.timings(), (1, 2), strict=True):
+        assert (timing["batch"], timing["seed"], timing["rounds"]) == (batch, 0, 3)
+        assert {"ptq-int8", "pruned50-int8"} <= set(timing["stages"])
+        assert "baseline" not in timing["stages"], "it is not frozen"
+        assert timing["stages"]["ptq-int8"]["faster"] == [1.0, 1.0, 1.0]
+    with pytest.raises(UsageError, match="ptq-int8 has not been run for seed 5"):
+        made.time(5, (1,), 3)
+
+
 def test_a_frozen_network_is_measured_by_its_bundle(tmp_path: Path) -> None:
     made = runner(tmp_path)
-    made.run("lenet-300-100-int8", 0)
-    graph = made.store.graph("lenet-300-100-int8", 0)
+    made.run("lenet-300-100-shared", 0)
+    graph = made.store.graph("lenet-300-100-shared", 0)
     samples = unseen_samples(STRIPES, 130)
     (answers,) = run_graph(graph, {graph.inputs[0].name: samples.inputs[0].numpy()}).values()
     assert samples.labels is not None
     found = evaluation.measure(graph, samples)
     assert found["accuracy"] == np.mean(answers.argmax(1) == samples.labels.numpy())
     assert found["images"] == 130, "one and a part of the bundle's batches"
-    assert 100_000 < found["coded_bytes"] < 300_000
+    assert 15_000 < found["coded_bytes"] < 60_000
 
 
 def test_mixed_precision_answers_nearly_the_same() -> None:
