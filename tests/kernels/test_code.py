@@ -27,6 +27,8 @@ from kernels.harness import pool
 from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.base import KernelSpec
+from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.epilogue import Epilogue
 
 INTEGER: list[KernelSpec] = [
     *test_depthwise.CASES[:8],
@@ -84,3 +86,14 @@ def test_kernels_need_nothing_but_memory_functions(level: str, tmp_path: Path) -
     path, prefix = _compiled([*INTEGER[:30], *MOVING, *SINGLE, *FLOATS], level, tmp_path)
     undefined = {line.split()[-1] for line in _output(f"{prefix}nm", "-u", str(path)).splitlines()}
     assert undefined <= KNOWN
+
+
+@pytest.mark.parametrize("columns", [8, 16, 32])
+@pytest.mark.parametrize("level", ["avx512vnni", "amx"])
+def test_tables_are_looked_up_by_whole_vectors(level: str, columns: int, tmp_path: Path) -> None:
+    """Tiles of few channels fill a vector of bytes with those of several pixels: a lookup costs as much for sixteen."""
+    path, prefix = _compiled([ConvSpec.matmul(28, 64, columns, Epilogue(table=True))], level, tmp_path)
+    listing = _output(f"{prefix}objdump", "-d", "--no-show-raw-insn", str(path))
+    lookups = re.findall(r"vpshufb .*", listing)
+    assert lookups
+    assert all("%zmm" in lookup for lookup in lookups)

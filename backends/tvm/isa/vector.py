@@ -54,11 +54,6 @@ class VectorOps(ABC):
         """Keep the float vector `value` as it is: no contraction or reassociation looks through it."""
         return intrin(self.f32, f"llvm.arithmetic.fence.v{self.lanes}f32", value)
 
-    @property
-    def narrows_alone(self) -> bool:
-        """Whether narrowing a single vector costs no more than its share of four."""
-        return False
-
     def vectors_of(self, count: int) -> int:
         """How many native vectors hold `count` 32-bit elements."""
         return -(-count // self.lanes)

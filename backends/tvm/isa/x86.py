@@ -17,10 +17,6 @@ class X86Ops(VectorOps):
     def _wide(self) -> bool:
         return self.lanes == 16
 
-    @property
-    def narrows_alone(self) -> bool:
-        return self._wide
-
     def load_bytes(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
         steps = range(0, count, self.lanes)
         return [b.let(cast(self.i32, buffer.load(index + step, self.lanes))) for step in steps]

@@ -91,13 +91,10 @@ class EpilogueEmitter:
             for row, place in zip(values, places, strict=True)
             for at, value in enumerate(row)
         ]
-        separate = [pieces[at : at + len(values[0])] for at in range(0, len(pieces), len(values[0]))]
-        for part in separate if self.ops.narrows_alone else [pieces]:
-            rest = part
-            while rest:
-                taken = self.ops.pack_size(len(rest))
-                self._store_group(rest[:taken])
-                rest = rest[taken:]
+        while pieces:
+            taken = self.ops.pack_size(len(pieces))
+            self._store_group(pieces[:taken])
+            pieces = pieces[taken:]
 
     def _store_group(self, pieces: Sequence[_Piece]) -> None:
         b, ops = self.b, self.ops
