@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from . import accuracy, arm, calibrators, compiling, report, results, speed
+from . import accuracy, arm, calibrators, compiling, report, results, sparsity, speed
 from .subjects import SUBJECTS
 
 Measure = Callable[[str, argparse.Namespace], Any]
@@ -28,6 +28,8 @@ PARTS: dict[str, tuple[Sequence[str], Measure]] = {
         lambda name, given: speed.measure(name, rounds=given.rounds, threads=given.threads, levels=given.levels),
     ),
     "arm": (arm.MODELS, lambda name, _: arm.measure(name)),
+    "sparsity": (sparsity.LEVELS, lambda name, given: sparsity.measure(name, given.rounds)),
+    "sparse_networks": (sparsity.NETWORKS, lambda name, given: sparsity.measure_network(name, given.rounds)),
     "compiling": (("mobilenet_v2",), lambda name, _: compiling.measure(name)),
 }
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernels.harness import instruction_plugin
 from octavo.backends.bundle.features import AARCH64
 from octavo.backends.bundle.link import find_toolchain
 from octavo.backends.job import prefix_of
 from zoo import zoo_model
 
-from .building import ROOT, build
+from .building import build
 from .speed import calibration_of
 
 MODELS = ("mobilenet_v2", "resnet18")
@@ -36,14 +36,11 @@ def measure(name: str, cpus: Sequence[str] = tuple(CPUS)) -> dict[str, Any]:
 
 def _counter(folder: Path, prefix: str, scratch: Path) -> Callable[[str, int], int]:
     """Build the program and the plugin; the function returned counts a process that runs the bundle some times."""
-    program, plugin = scratch / "repeat", scratch / "count.so"
+    program, plugin = scratch / "repeat", instruction_plugin(scratch)
     find_toolchain(AARCH64).run(
         "-O1", "-static", f"-I{folder}", f'-DHEADER="{prefix}.h"', f"-DNAME(x)={prefix}_##x",
         Path(__file__).with_name("repeat.c"), folder / f"{prefix}.o", "-lm", "-ldl", "-pthread", "-o", program,
     )  # fmt: skip
-    compiler = shutil.which("cc") or "gcc"
-    source = ROOT / "tests" / "support" / "instruction_count.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", source, "-o", plugin], check=True)
 
     def count(cpu: str, times: int) -> int:
         words = ["qemu-aarch64", "-plugin", str(plugin), str(program), str(folder / "weights.bin"), str(times)]

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import report, results
+from benchmarks import report, results, sparsity
 from benchmarks.subjects import SUBJECTS, cosine, overlap, text
 
 
 def test_the_documents_are_rendered_from_the_results(tmp_path: Path) -> None:
     report.write(tmp_path)
-    for name in ("accuracy.md", "performance.md"):
+    for name in ("accuracy.md", "performance.md", "sparsity.md"):
         written = (report.DOCS / name).read_text(encoding="utf-8")
         assert (tmp_path / name).read_text(encoding="utf-8") == written, "run python -m benchmarks report"
 
@@ -49,3 +49,9 @@ def test_extra_figures() -> None:
     assert cosine(np.array([1.0, 0.0]), np.array([2.0, 0.0])) == 1.0
     assert overlap(np.array([0.9, 0.9, 0.0]), np.array([0.9, 0.0, 0.0])) == 0.5
     assert overlap(np.zeros(3), np.zeros(3)) == 1.0
+
+
+def test_kernels_are_equally_fast_where_their_ratio_crosses_one() -> None:
+    assert sparsity.meeting([0.25 + 0.1 * step for step in range(10)]) == pytest.approx(0.85)
+    assert sparsity.meeting([0.9] * 10) == 1.0
+    assert sparsity.meeting([2.0] * 10) == 0.05

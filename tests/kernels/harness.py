@@ -12,12 +12,13 @@ import functools
 import itertools
 import mmap
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,70 @@ def arm_levels() -> list[str]:
     """The ARM ISA levels that QEMU can run here."""
     tools = shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")
     return list(QEMU_CPUS) if tools else []
+
+
+def bind_kernels(cases: Sequence[Case], isa_name: str) -> list[Callable[[], None]]:
+    """For each case a function that computes all of its tasks once, in this process and without guard pages."""
+    isa = ISAS[isa_name]
+    symbols = {case.spec: f"kernel_{number}" for number, case in enumerate(cases)}
+    data = pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "kernels.o").write_bytes(data)
+        if isa_name == "amx":
+            _allow_amx()
+        library = ctypes.CDLL(str(_link(Path(folder))))
+    return [_bind(library[symbols[case.spec]], case, isa) for case in cases]
+
+
+def _bind(function: Any, case: Case, isa: Isa) -> Callable[[], None]:
+    slack = case.spec.over_read(isa)
+    places = [_Guarded(_bytes_of(case, isa, arg), slack.get(arg.name, 0)) for arg in case.spec.args]
+    pointers = [ctypes.c_void_p(place.address) for place in places]
+    tasks = ctypes.c_int32(case.spec.tasks(isa))
+
+    def call() -> None:
+        assert places
+        function(*pointers, ctypes.c_int32(0), tasks)
+
+    return call
+
+
+def count_instructions(cases: Sequence[Case], isa_name: str) -> list[int]:
+    """Guest instructions of each case on an ARM level, counted by QEMU: what a second call of all its tasks adds."""
+    isa = ISAS[isa_name]
+    symbols = {case.spec: f"kernel_{number}" for number, case in enumerate(cases)}
+    data = pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "kernels.o").write_bytes(data)
+        calls = [(symbols[case.spec], case) for case in cases]
+        program, plugin = _driver(sorted(symbols.values()), calls, folder), instruction_plugin(folder)
+
+        def count(symbol: str, case: Case, times: int) -> int:
+            (folder / "jobs").write_bytes(_job(symbol, case, isa, [(0, case.spec.tasks(isa))] * times))
+            words = [
+                "qemu-aarch64",
+                "-plugin",
+                str(plugin),
+                str(program),
+                str(folder / "jobs"),
+                str(folder / "results"),
+            ]
+            environment = {**os.environ, "QEMU_CPU": QEMU_CPUS[isa_name]}
+            result = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+            found = re.search(r"instructions (\d+)", result.stderr)
+            assert found, result.stderr
+            return int(found[1])
+
+        return [count(*call, 2) - count(*call, 1) for call in calls]
+
+
+def instruction_plugin(folder: Path) -> Path:
+    """QEMU's plugin that counts instructions, built in ``folder``."""
+    plugin = folder / "count.so"
+    source = _HERE.parent / "support" / "instruction_count.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", str(source), "-o", str(plugin)], check=True)
+    return plugin
 
 
 def _bytes_of(case: Case, isa: Isa, arg: Arg) -> bytes:
@@ -159,7 +224,7 @@ def _allow_amx() -> None:
 
 def _run_qemu(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list[dict[str, Array]]:
     program = _driver(sorted({symbol for symbol, _ in calls}), calls, folder)
-    (folder / "jobs").write_bytes(b"".join(_job(symbol, case, isa) for symbol, case in calls))
+    (folder / "jobs").write_bytes(b"".join(_job(symbol, case, isa, _ranges(case, isa)) for symbol, case in calls))
     environment = {**os.environ, "QEMU_CPU": QEMU_CPUS[isa.name]}
     command = ["qemu-aarch64", str(program), str(folder / "jobs"), str(folder / "results")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -187,9 +252,8 @@ def _driver(symbols: list[str], calls: Sequence[tuple[str, Case]], folder: Path)
     return program
 
 
-def _job(symbol: str, case: Case, isa: Isa) -> bytes:
+def _job(symbol: str, case: Case, isa: Isa, ranges: Sequence[tuple[int, int]]) -> bytes:
     slack = case.spec.over_read(isa)
-    ranges = _ranges(case, isa)
     parts = [struct.pack("<32sii", symbol.encode(), len(case.spec.args), len(ranges))]
     parts += [struct.pack("<ii", *pair) for pair in ranges]
     for arg in case.spec.args:

@@ -19,7 +19,7 @@ from .base import Arg, Array, KernelSpec, round_up
 from .conv import ConvPlan, ConvSpec, plan_conv, plan_tiles
 from .depthwise import DepthwiseSpec
 from .packing import BLOCK_CHANNELS, BLOCK_DEPTH, block_density, pack_blocks
-from .tiling import Dot, best_units
+from .tiling import Dot, amx_share, best_units
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,19 @@ class SparseConvSpec(KernelSpec):
 
 
 _VNNI = Dot("vnni", step=4, unit=4, registers=32)
-_SDOT = Dot("sdot", step=4, unit=4, registers=32)
 _DOTS = {
     "avx2": Dot("pmaddwd", step=4, unit=4, registers=16, weight_bytes=2),
     "avxvnni": Dot("vnni", step=4, unit=4, registers=16),
     "avx512vnni": _VNNI,
     "amx": _VNNI,
     "neon": Dot("smull", step=8, unit=4, registers=32),
-    "dotprod": _SDOT,
-    "i8mm": _SDOT,
+    "dotprod": Dot("sdot", step=4, unit=4, registers=32),
+    "i8mm": Dot("smmla", step=8, unit=4, registers=28),
 }
 
 
 def sparse_dot(isa: Isa) -> Dot:
-    """How an ISA level multiplies blocks: AMX tiles and smmla want longer runs of K."""
+    """How an ISA level multiplies blocks: AMX tiles want runs of K; smull and smmla take two blocks at a time."""
     return _DOTS[isa.name]
 
 
@@ -85,16 +84,16 @@ def plan_sparse(spec: SparseConvSpec, isa: Isa) -> ConvPlan:
     return plan_tiles(spec.conv, isa, sparse_dot(isa), choose)
 
 
-#: The share of blocks from which on the dense kernel is faster, measured over layers of several shapes: see
-#: docs/sparsity.md. AMX counts where the dense kernel uses it; else its levels multiply as avx512vnni does.
+#: The share of blocks from which on the dense kernel is the faster one: the least that was measured over layers of
+#: several shapes (docs/sparsity.md). On amx that is true of layers whose dense kernel has no use for tiles.
 BREAK_EVEN = {
-    "avx2": 0.85,
-    "avxvnni": 0.9,
-    "avx512vnni": 0.75,
-    "amx": 0.15,
-    "neon": 0.8,
-    "dotprod": 0.75,
-    "i8mm": 0.49,
+    "avx2": 0.95,
+    "avxvnni": 0.88,
+    "avx512vnni": 0.78,
+    "amx": 0.78,
+    "neon": 0.7,
+    "dotprod": 0.62,
+    "i8mm": 0.56,
 }
 #: Weights of which less is zero are dense without a word.
 FEW_ZEROS = 0.2
@@ -118,8 +117,9 @@ def choose(spec: ConvSpec | DepthwiseSpec, isa: Isa, weight: Array) -> tuple[Ker
 def break_even(spec: ConvSpec, isa: Isa) -> float:
     """The density of blocks below which the sparse kernel is faster than the dense one.
 
-    Of few channels the dense kernel computes fewer vectors than a block has.
+    AMX tiles are as much faster than its vpdpbusd as their tiling assumes. Of few channels the dense kernel computes
+    fewer vectors than a block has.
     """
-    on_tiles = plan_conv(spec, isa).dot.kind == "amx"
-    limit = BREAK_EVEN["avx512vnni" if isa.name == "amx" and not on_tiles else isa.name]
+    plan = plan_conv(spec, isa)
+    limit = amx_share(plan.runs.length, plan.runs.count) if plan.dot.kind == "amx" else BREAK_EVEN[isa.name]
     return limit * round_up(spec.out_channels, isa.lanes) / round_up(spec.out_channels, BLOCK_CHANNELS)

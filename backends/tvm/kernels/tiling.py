@@ -117,17 +117,21 @@ def dot_of(isa: Isa) -> Dot:
 
 
 def dot_for(isa: Isa, length: int, runs: int, pixels: int) -> Dot:
-    """The way for `runs` runs of `length` bytes of K and `pixels` pixels.
+    """The way for `runs` runs of `length` bytes of K and `pixels` pixels: AMX needs enough of both."""
+    dot = dot_of(isa)
+    if dot.kind != "amx":
+        return dot
+    return dot if pixels >= AMX_ROWS // 2 and amx_share(length, runs) < 0.8 else _VNNI
+
+
+def amx_share(length: int, runs: int) -> float:
+    """What `runs` runs of `length` bytes of K cost with AMX, by what they cost with vpdpbusd.
 
     AMX spends the same on a short row of a tile as on a whole one, and its results go through memory. In cycles of
     32 x 32 results: 64 for each tile step and 64 for the stores, beside 8 for each byte of K with vpdpbusd.
     """
-    dot = dot_of(isa)
-    if dot.kind != "amx":
-        return dot
     tiles = 64 * runs * -(-length // AMX_DEPTH) + 64
-    vectors = 8 * runs * round_up(length, 4)
-    return dot if pixels >= AMX_ROWS // 2 and tiles < 0.8 * vectors else _VNNI
+    return tiles / (8 * runs * round_up(length, 4))
 
 
 def amx_rows(units: int, pixels: int) -> int:

@@ -171,24 +171,33 @@ class SmmlaDots(Dots):
     """smmla: two pixels by two channels in an accumulator, eight bytes of K at once."""
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        b, vectors = self.b, self.operands.vectors
-        pairs, halves = -(-len(pixels) // 2), 2 * vectors
-        acc = b.registers(pairs * halves, "int32x4", "acc")
+        acc = self.start(len(pixels), channel)
+        self.walk(x, weight, lambda at, w, depth: self.multiply(acc, self._rows(at, pixels, depth), w))
+        return self.results(acc, len(pixels))
+
+    def start(self, pixels: int, channel: Expr) -> Buffer:
+        """Accumulators that hold the bias."""
+        b, halves = self.b, 2 * self.operands.vectors
+        acc = b.registers(-(-pixels // 2) * halves, "int32x4", "acc")
         bias = self.bias(channel)
         start = [b.let(shuffle([bias[at // 2]], [0, 1, 0, 1] if at % 2 == 0 else [2, 3, 2, 3])) for at in range(halves)]
-        for position in range(pairs * halves):
+        for position in range(-(-pixels // 2) * halves):
             b.store(acc, position, start[position % halves])
-        self.walk(x, weight, lambda at, w, depth: self._step(acc, at, pixels, w, depth))
+        return acc
+
+    def results(self, acc: Buffer, pixels: int) -> Accumulators:
+        """The accumulators by pixel."""
+        vectors, halves = self.operands.vectors, 2 * self.operands.vectors
         found: Accumulators = []
-        for pixel in range(len(pixels)):
+        for pixel in range(pixels):
             first, lanes = pixel // 2 * halves, [0, 1, 4, 5] if pixel % 2 == 0 else [2, 3, 6, 7]
             found.append([shuffle([acc[first + 2 * v], acc[first + 2 * v + 1]], lanes) for v in range(vectors)])
         return found
 
-    def _step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+    def multiply(self, acc: Buffer, rows: Sequence[Sequence[Expr]], weight: Index) -> None:
+        """Add the products of each pair of pixels, whose left operands are `rows`, and the weights from `weight` on."""
         b, halves = self.b, 2 * self.operands.vectors
-        rows = self._rows(x, pixels, depth)
-        for eight in range(depth // 8):
+        for eight in range(len(rows[0])):
             for at in range(halves):
                 weights = b.let(self.operands.weight.load(weight + (eight * halves + at) * 16, 16))
                 for pair, row in enumerate(rows):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..base import emitter
 from ..packing import BLOCK_CHANNELS, BLOCK_DEPTH
 from ..sparse import SparseConvSpec, plan_sparse
 from .conv import ConvEmitter
-from .dots import Accumulators, Dots, Operands, VectorDots, dots_for
+from .dots import Accumulators, Dots, Operands, SmmlaDots, VectorDots, dots_for
 
 #: Additions under way at once that hide the latency of a multiply-accumulate instruction.
 IN_FLIGHT = 10
@@ -32,6 +33,8 @@ class _SparseEmitter(ConvEmitter):
         plan, buffers = self.plan, self.buffers
         operands = Operands(buffers["x"], buffers["weight"], buffers["bias"], plan.runs, 0, 0, plan.tile.vectors)
         lists = _Lists(buffers["starts"], buffers["taps"])
+        if plan.dot.kind == "smmla":
+            return _SmmlaBlocks(self.b, self.ops, operands, lists)
         if plan.dot.kind == "smull":
             return _SmullBlocks(self.b, self.ops, operands, lists, full_range=self.spec.full_range)
         dots = dots_for(plan.dot, self.b, self.ops, operands, rows=1, full_range=self.spec.full_range)
@@ -53,6 +56,13 @@ class _Lists:
         """The number of a tile's first block, and of the next tile's."""
         first, last = (b.let(cast("int64", self.starts[tile + at])) for at in (0, 1))
         return first, last
+
+    @contextmanager
+    def pairs(self, b: Builder, tile: Expr) -> Generator[Expr]:
+        """A loop over every second block of a tile, whose number of blocks is even."""
+        first, last = self.blocks(b, tile)
+        with b.loop(0, (last - first) // 2) as pair:
+            yield b.let(first + 2 * pair)
 
     def tap(self, b: Builder, x: Expr, block: Expr) -> Expr:
         """The element that a block meets first, for the pixel at element `x`."""
@@ -102,6 +112,30 @@ class _VectorBlocks(Dots):
         self.dots.step(acc, self.lists.tap(self.b, x, block), pixels, weight, BLOCK_DEPTH)
 
 
+class _SmmlaBlocks(SmmlaDots):
+    """smmla of two blocks: its eight bytes of K are four of each."""
+
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, lists: _Lists) -> None:
+        super().__init__(b, ops, operands)
+        self.lists = lists
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        b, acc = self.b, self.start(len(pixels), channel)
+        with self.lists.pairs(b, weight) as block:
+            taps = [self.lists.tap(b, x, block + number) for number in (0, 1)]
+            quads = [[self._load(tap + offset) for tap in taps] for offset in pixels]
+            rows = [[self._joined(quads[at : at + 2])] for at in range(0, len(pixels), 2)]
+            self.multiply(acc, rows, b.let(block * (BLOCK_CHANNELS * BLOCK_DEPTH)))
+        return self.results(acc, len(pixels))
+
+    def _load(self, place: Expr) -> Expr:
+        return self.b.let(reinterpret("int32x2", self.operands.x.load(place, 8)))
+
+    def _joined(self, quads: Sequence[Sequence[Expr]]) -> Expr:
+        """The four bytes for each block of one pixel, then of the next; an odd last pixel pairs with itself."""
+        return self.b.let(reinterpret("int8x16", shuffle([*quads[0], *quads[-1]], [0, 2, 4, 6])))
+
+
 class _SmullBlocks(Dots):
     """ARMv8.0: smull and smlal of two blocks, sadalp into two partial sums each of two channels.
 
@@ -117,9 +151,8 @@ class _SmullBlocks(Dots):
         acc = b.registers(len(pixels) * halves, "int32x4", "acc")
         for position in range(len(pixels) * halves):
             b.store(acc, position, const(0, "int32x4"))
-        first, last = self.lists.blocks(b, weight)
-        with b.loop(0, (last - first) // 2) as pair:
-            self._step(acc, x, pixels, b.let(first + 2 * pair))
+        with self.lists.pairs(b, weight) as block:
+            self._step(acc, x, pixels, block)
         bias = self.bias(channel)
         return [
             [
