@@ -57,12 +57,11 @@ COMPILING = """\
 
 
 SPARSE = """\
-`sparsify{pattern=block:16x4,ratio=0.9}` makes blocks of weights zero: 16 output channels by 4 of the weights that one
-output sums, places of the kernel outside, input channels inside. Where few enough blocks of a convolution or linear
-layer are left, the bundle stores only these, and a kernel of its own walks over them. It gives the interpreter's bytes,
-as every kernel does. Each level decides for each layer; `octavo inspect BUNDLE --nodes` shows what and why. Other zeros
-(`single`, `N:M`, those of grouped and transposed convolutions) are multiplied as any weight, and `--compress` makes
-their bundles small."""
+`sparsify{pattern=block:16x4,ratio=0.9}` makes blocks of weights zero: 16 output channels by 4 input channels at one
+place of the kernel. Where few enough blocks of a convolution or linear layer are left, the bundle stores only these,
+and a kernel of its own walks over them. It gives the interpreter's bytes, as every kernel does. Each level decides for
+each layer; `octavo inspect BUNDLE --nodes` shows what and why. Other zeros (`single`, `N:M`, of grouped and transposed
+convolutions) are multiplied as any weight, and `--compress` makes their bundles small."""
 
 BREAK_EVENS = """\
 The share of blocks at which both kernels are equally fast. Below it the sparse one is faster; 100 % means at any share.

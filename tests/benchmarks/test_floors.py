@@ -21,5 +21,6 @@ def test_accuracy(name: str, flips: float, sqnr: float) -> None:
 @pytest.mark.nightly
 @pytest.mark.models
 @pytest.mark.arm
-def test_instructions_on_arm() -> None:
-    assert arm.measure("mobilenet_v2", ["neoverse-n1"])["neoverse-n1"] <= 61
+@pytest.mark.parametrize(("name", "cpu", "millions"), [("mobilenet_v2", "neoverse-n1", 61), ("resnet18", "max", 110)])
+def test_instructions_on_arm(name: str, cpu: str, millions: float) -> None:
+    assert arm.measure(name, [cpu])[cpu] <= millions

@@ -13,6 +13,10 @@ import torch
 from e2e.bundles import ARM_LEVELS, X86_LEVELS, plan
 from e2e.checking import native_levels
 from octavo.backends.bundle.link import host_architecture
+from octavo.backends.bundle.weights import WeightStore
+from octavo.backends.plan.builder import Notes
+from octavo.backends.plan.planner import plan_graph
+from octavo.backends.tvm.isa import get_isa
 from octavo.ir import Graph, run_graph
 from torch import nn
 
@@ -46,6 +50,18 @@ def _frozen(pipeline: str) -> Graph:
 @pytest.fixture(scope="module")
 def sparse() -> Graph:
     return _frozen(f"{SPARSIFY},int8")
+
+
+def test_layers_without_a_sparse_kernel_say_so() -> None:
+    weight = np.zeros((16, 16, 2, 2), np.float32)
+    weight[:2] = 0.1
+    up = nn.ConvTranspose2d(16, 16, 2, stride=2)
+    up.weight = nn.Parameter(torch.from_numpy(weight))
+    graph = octavo.trace(up.eval(), (torch.zeros(1, 16, 15, 15),))
+    frozen = octavo.optimize(graph, "int8", calibration=_images(2))
+    notes: Notes = {}
+    plan_graph(frozen, get_isa("avx2"), WeightStore(), "n", notes)
+    assert [list(reasons) for reasons in notes.values()] == [["dense: transposed convolutions have no sparse kernel"]]
 
 
 @pytest.mark.parametrize("levels", [X86_LEVELS, ARM_LEVELS], ids=["x86", "arm"])

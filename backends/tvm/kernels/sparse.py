@@ -101,7 +101,7 @@ FEW_ZEROS = 0.2
 
 def choose(spec: ConvSpec | DepthwiseSpec, isa: Isa, weight: Array) -> tuple[KernelSpec, str]:
     """The faster kernel for `weight` (int8, as `pack` takes it), and why; where zeros are few that needs no words."""
-    if np.count_nonzero(weight) > (1 - FEW_ZEROS) * weight.size:
+    if not has_zeros(weight):
         return spec, ""
     if isinstance(spec, DepthwiseSpec) or spec.groups > 1:
         return spec, "dense: grouped convolutions have no sparse kernel"
@@ -112,6 +112,11 @@ def choose(spec: ConvSpec | DepthwiseSpec, isa: Isa, weight: Array) -> tuple[Ker
     if density < limit:
         return sparse, f"sparse kernel: {blocks}"
     return spec, f"dense: {blocks} is above the break-even of {limit:.0%}"
+
+
+def has_zeros(weight: Array) -> bool:
+    """Whether so many weights are zero that somebody meant them to be."""
+    return bool(np.count_nonzero(weight) <= (1 - FEW_ZEROS) * weight.size)
 
 
 def break_even(spec: ConvSpec, isa: Isa) -> float:

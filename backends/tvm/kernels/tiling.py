@@ -107,7 +107,8 @@ _DOTS = {
     "amx": Dot("amx", step=AMX_DEPTH, unit=4, registers=32),
     "neon": Dot("smlal", step=16, unit=8, registers=32),
     "dotprod": Dot("sdot", step=16, unit=4, registers=32),
-    "i8mm": Dot("smmla", step=16, unit=8, registers=32),
+    # Tiles that fill all 32 make LLVM copy accumulators around, in every step of a loop within loops.
+    "i8mm": Dot("smmla", step=16, unit=8, registers=30),
 }
 
 

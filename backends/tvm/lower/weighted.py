@@ -23,7 +23,7 @@ from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
 from ..kernels.epilogue import Epilogue
 from ..kernels.matmul import MatmulSpec
-from ..kernels.sparse import choose
+from ..kernels.sparse import choose, has_zeros
 from ..kernels.transposed import Axis, TransposedConv
 from .registry import lowers
 
@@ -157,6 +157,8 @@ def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
         epilogue=tail.epilogue(lambda view: strided_view(image_axes(view))),
     )
     constants = tail.constants()
+    if has_zeros(tail.weight):
+        site.note(node, "dense: transposed convolutions have no sparse kernel")
     for phase in whole.phases:
         site.call(
             phase.spec,
