@@ -288,11 +288,14 @@ class AmxDots(Dots):
         for at, value in enumerate(content):
             b.store(config, at, const(value, "uint8"))
         b.call("llvm.x86.ldtilecfg", config.address(0))
-        self.result = b.registers(2 * AMX_ROWS * self.width, "int32", "result")
+        self.result = b.registers(2 * AMX_ROWS * self.width + 16, "int32", "result")
+        address = reinterpret("int64", self.result.address(0))
+        # Tiles are stored in half the time where their rows are cache lines, and stacks are aligned to less.
+        self.first = b.let(tirx.bitwise_and(i64(0) - tirx.shift_right(address, i64(2)), i64(15)))
 
     def share(self, other: Dots) -> None:
         assert isinstance(other, AmxDots)
-        self.result = other.result
+        self.result, self.first = other.result, other.first
 
     def end(self) -> None:
         self.b.call("llvm.x86.tilerelease")
@@ -308,23 +311,24 @@ class AmxDots(Dots):
         self.walk(x, weight, lambda at, w, _: self._step(at, firsts, stride, w))
         for tile in range(tiles):
             for v in range(vectors):
-                place = self.result.address((tile * self.rows) * self.width + v * 16)
+                place = self.result.address(self.first + (tile * self.rows * self.width + v * 16))
                 b.call("llvm.x86.tilestored64", _tile(2 * tile + v), place, i64(4 * self.width))
         bias = self.bias(channel)
         return [
-            [self.result.load(pixel * self.width + 16 * v, 16) + bias[v] for v in range(vectors)]
+            [self.result.load(self.first + (pixel * self.width + 16 * v), 16) + bias[v] for v in range(vectors)]
             for pixel in range(len(pixels))
         ]
 
     def _step(self, x: Index, firsts: Sequence[int], stride: int, weight: Index) -> None:
-        b, vectors, depth = self.b, self.operands.vectors, self.operands.runs.chunk
-        for v in range(vectors):
+        """Products with the same weights follow each other: other weights cost 18 cycles, be pixels few or not."""
+        b, vectors, depth = self.b, range(self.operands.vectors), self.operands.runs.chunk
+        for tile, first in enumerate(firsts):
+            b.call("llvm.x86.tileloadd64", _tile(4 + tile), self.operands.x.address(x + first), i64(stride))
+        for v in vectors:
             place = self.operands.weight.address(weight + v * depth * 16)
             b.call("llvm.x86.tileloadd64", _tile(6 + v), place, i64(64))
-        for tile, first in enumerate(firsts):
-            place = self.operands.x.address(x + first)
-            b.call("llvm.x86.tileloadd64", _tile(4 + tile), place, i64(stride))
-            for v in range(vectors):
+        for v in vectors:
+            for tile in range(len(firsts)):
                 b.call("llvm.x86.tdpbusd", _tile(2 * tile + v), _tile(4 + tile), _tile(6 + v))
 
 
