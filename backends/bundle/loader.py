@@ -9,6 +9,7 @@ Loading a bundle runs its code: load only what you trust as you would trust a pr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import threading
@@ -36,12 +37,63 @@ _DIGEST_ON_LOAD = 16 << 20
 _WEIGHTS_FILE = "weights.bin"
 
 
+#: An array, and the address of its first element.
+_Placed: TypeAlias = tuple[Array, int]
+
+
 @dataclass(frozen=True)
 class StepTime:
     """Nanoseconds that one step of a run took; ``label`` names the layer."""
 
     label: str
     nanoseconds: int
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """What a run asks of a `TensorSpec`, in numpy's terms and ready: small networks run for microseconds."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    bytes: int
+    alignment: int
+
+    @staticmethod
+    def of(spec: TensorSpec) -> _Tensor:
+        return _Tensor(spec.name, np.dtype(spec.dtype), spec.shape, spec.bytes, spec.alignment)
+
+    def allocate(self) -> _Placed:
+        """A new array, aligned as kernels want it."""
+        octets = np.empty(self.bytes + self.alignment - 1, np.uint8)
+        address = _address(octets)
+        start = -address % self.alignment
+        return np.ndarray(self.shape, self.dtype, octets, start), address + start
+
+    def place(self, array: Array) -> _Placed:
+        """The array itself when kernels can read it in place, or an aligned row-major copy."""
+        if array.flags.c_contiguous:
+            address = _address(array)
+            if address % self.alignment == 0:
+                return array, address
+        placed = self.allocate()
+        placed[0][...] = array
+        return placed
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The tensors of a `Signature`, and names and shapes of the inputs."""
+
+    inputs: tuple[_Tensor, ...]
+    outputs: tuple[_Tensor, ...]
+    names: frozenset[str]
+    shapes: list[tuple[int, ...]]
+
+    @staticmethod
+    def of(signature: Signature) -> _Plan:
+        inputs, outputs = (tuple(map(_Tensor.of, specs)) for specs in (signature.inputs, signature.outputs))
+        return _Plan(inputs, outputs, frozenset(spec.name for spec in inputs), [spec.shape for spec in inputs])
 
 
 class Bundle:
@@ -57,6 +109,7 @@ class Bundle:
         self._lock = threading.Lock()
         self._running = 0
         self._closed = False
+        self._plans = tuple(map(_Plan.of, manifest.signatures))
         self.manifest = manifest
         self.level = context.level
         self.threads = context.threads
@@ -91,7 +144,8 @@ class Bundle:
         """
         plan, sources, targets = self._buffers(inputs)
         self._run(plan, sources, targets)
-        return {spec.name: array for spec, array in zip(self.outputs, targets, strict=True)}
+        outputs = self._plans[plan].outputs
+        return {tensor.name: array for tensor, (array, _) in zip(outputs, targets, strict=True)}
 
     def profile(self, inputs: Inputs) -> list[StepTime]:
         """Runs once and returns the time of each step."""
@@ -139,18 +193,18 @@ class Bundle:
     def __repr__(self) -> str:
         return f"<octavo bundle {self.manifest.name!r}, level {self.level}, {self.threads} threads>"
 
-    def _buffers(self, inputs: Inputs) -> tuple[int, list[Array], list[Array]]:
+    def _buffers(self, inputs: Inputs) -> tuple[int, list[_Placed], list[_Placed]]:
         """The plan for these inputs, arrays that its kernels can read, and arrays for the outputs."""
-        named = _name_inputs(inputs, self.inputs)
-        plan = _choose_plan(named, self.manifest.signatures)
-        signature = self.manifest.signatures[plan]
-        sources = [_prepare(named[spec.name], spec) for spec in signature.inputs]
-        return plan, sources, [_aligned(spec) for spec in signature.outputs]
+        named = _name_inputs(inputs, self._plans[0])
+        number = _choose_plan(named, self._plans)
+        plan = self._plans[number]
+        sources = [tensor.place(named[tensor.name]) for tensor in plan.inputs]
+        return number, sources, [tensor.allocate() for tensor in plan.outputs]
 
-    def _run(self, plan: int, sources: list[Array], targets: list[Array], clock: int | None = None) -> None:
+    def _run(self, plan: int, sources: list[_Placed], targets: list[_Placed], clock: int | None = None) -> None:
         self._begin()
         try:
-            self._context.run(plan, list(map(_address, sources)), list(map(_address, targets)), clock)
+            self._context.run(plan, [at for _, at in sources], [at for _, at in targets], clock)
         finally:
             self._end()
 
@@ -279,50 +333,40 @@ def _as_stored(spec: TensorSpec) -> TensorSpec:
     return spec if spec.scale is None else replace(spec, scale=float(np.float32(spec.scale)))
 
 
-def _name_inputs(inputs: Inputs, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-    expected = [spec.name for spec in specs]
-    if not isinstance(inputs, Mapping):
-        if len(specs) != 1:
-            raise InputError(f"one array for {len(specs)} inputs", expected=f"a dict with {', '.join(expected)}")
-        inputs = {expected[0]: inputs}
-    if set(inputs) != set(expected):
+def _name_inputs(inputs: Inputs, plan: _Plan) -> Mapping[str, Array]:
+    if not isinstance(inputs, (dict, Mapping)):  # a dict is found out faster
+        if len(plan.inputs) != 1:
+            expected = ", ".join(tensor.name for tensor in plan.inputs)
+            raise InputError(f"one array for {len(plan.inputs)} inputs", expected=f"a dict with {expected}")
+        inputs = {plan.inputs[0].name: inputs}
+    if inputs.keys() != plan.names:
         given = ", ".join(map(str, inputs)) or "nothing"
-        raise InputError(f"inputs given: {given}", expected=", ".join(expected))
+        raise InputError(f"inputs given: {given}", expected=", ".join(tensor.name for tensor in plan.inputs))
     for name, array in inputs.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"input {name!r} is a {type(array).__name__}", expected="a numpy array")
-    return dict(inputs)
+    return inputs
 
 
-def _choose_plan(inputs: Mapping[str, Array], signatures: tuple[Signature, ...]) -> int:
-    for spec in signatures[0].inputs:
-        given = inputs[spec.name].dtype
-        if given != np.dtype(spec.dtype):
-            hint = f"{spec.name}.astype({spec.dtype!r})"
-            raise InputError(f"input {spec.name!r} has dtype {given}", expected=spec.dtype, hint=hint)
-    for plan, signature in enumerate(signatures):
-        if all(inputs[spec.name].shape == spec.shape for spec in signature.inputs):
-            return plan
+def _choose_plan(inputs: Mapping[str, Array], plans: tuple[_Plan, ...]) -> int:
+    for tensor in plans[0].inputs:
+        given = inputs[tensor.name].dtype
+        if given != tensor.dtype:
+            hint = f"{tensor.name}.astype({tensor.dtype.name!r})"
+            raise InputError(f"input {tensor.name!r} has dtype {given}", expected=tensor.dtype.name, hint=hint)
+    given_shapes = [inputs[tensor.name].shape for tensor in plans[0].inputs]
+    for number, plan in enumerate(plans):
+        if plan.shapes == given_shapes:
+            return number
     shapes = ", ".join(f"{name}: {array.shape}" for name, array in inputs.items())
-    known = "; ".join(", ".join(f"{s.name}: {s.shape}" for s in signature.inputs) for signature in signatures)
+    known = "; ".join(", ".join(f"{tensor.name}: {tensor.shape}" for tensor in plan.inputs) for plan in plans)
     raise InputError(f"no plan for the input shapes {shapes}", expected=known)
 
 
 def _address(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
-def _aligned(spec: TensorSpec) -> Array:
-    octets = np.empty(spec.bytes + spec.alignment - 1, np.uint8)
-    start = -_address(octets) % spec.alignment
-    return octets[start : start + spec.bytes].view(spec.dtype).reshape(spec.shape)
-
-
-def _prepare(array: Array, spec: TensorSpec) -> Array:
-    """The array itself when kernels can read it in place, or an aligned row-major copy."""
-    if array.flags.c_contiguous and array.dtype.isnative and _address(array) % spec.alignment == 0:
-        return array
-    copy = _aligned(spec)
-    copy[...] = array
-    return copy
+    buffer: Any = array  # before Python 3.12 numpy does not declare that it is one
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    except (TypeError, ValueError):  # read-only or empty: four times as slow
+        address: int = array.__array_interface__["data"][0]
+        return address
