@@ -87,8 +87,7 @@ def _healed(title: str, parent: str, before: str, settings: Settings, **options:
 
 def _quantized(title: str, parent: str, before: str) -> Stage:
     """Quantization-aware training with the baseline as teacher."""
-    distilled = {"settings": QAT, "loss": DISTILLED, "teacher": "baseline", "learn_scales": True}
-    return _resnet(title, parent=parent, before=before, after=FREEZE, **distilled)
+    return _healed(title, parent, before, QAT, learn_scales=True, after=FREEZE)
 
 
 def _deep_compression(name: str, network: str, dataset: str, title: str, zeros: float) -> dict[str, Stage]:
