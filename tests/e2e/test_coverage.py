@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from e2e.bundles import ARM_LEVELS, X86_LEVELS
+from e2e.bundles import ARM_LEVELS, X86_LEVELS, plan
 from e2e.random_graphs import RECIPES
 from e2e.samples import BATCH, CI_BATCHES, integer_ops, samples
+from octavo.backends.tvm.kernels.sparse import SparseConvSpec
 from octavo.backends.tvm.lower.registry import LOWERINGS, find_lowering
 from octavo.ir.op import Op, Quantization, Stage, all_ops
 from octavo.ir.ops.cast import Identity
@@ -54,6 +55,17 @@ def test_every_op_runs_on_every_level(covered: dict[str, set[str]]) -> None:
     wanted = expected_ops().keys() - NO_LOWERING.keys() - NOT_IN_PIPELINES.keys()
     missing = [f"{name} on {level}" for name in sorted(wanted) for level in LEVELS if level not in covered[name]]
     assert not missing, f"{len(missing)} pairs are in no graph of the sample: {', '.join(missing)}"
+
+
+def test_sparse_kernels_run_on_every_level() -> None:
+    met = {
+        level
+        for batch in range(CI_BATCHES)
+        for sample in samples(batch)
+        for level in sample.levels
+        if any(isinstance(spec, SparseConvSpec) for spec in plan(sample.graph, [level]).kernels[level].values())
+    }
+    assert met == set(LEVELS)
 
 
 def test_exceptions_are_true() -> None:
