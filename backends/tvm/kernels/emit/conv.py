@@ -12,7 +12,7 @@ from ...isa import Isa, vector_ops
 from ..base import KernelSpec, emitter
 from ..conv import ConvPlan, ConvSpec, Line, plan_conv
 from ..tiling import amx_rows
-from .dots import Dots, Operands, dots_for, weight_dtype
+from .dots import AmxDots, Dots, Operands, dots_for, weight_dtype
 from .epilogue import EpilogueEmitter
 
 
@@ -53,7 +53,9 @@ class _Accumulated:
 @emitter(ConvSpec)
 def emit(spec: ConvSpec, isa: Isa, symbol: str) -> Any:
     """The kernel of a convolution on one ISA level."""
-    return ConvEmitter(spec, spec, plan_conv(spec, isa), isa, symbol).emit()
+    plan = plan_conv(spec, isa)
+    kind = _TileConvEmitter if plan.dot.kind == "amx" else ConvEmitter
+    return kind(spec, spec, plan, isa, symbol).emit()
 
 
 class ConvEmitter:
@@ -85,7 +87,7 @@ class ConvEmitter:
     def emit(self) -> Any:
         """The PrimFunc."""
         b, plan = self.b, self.plan
-        self.dots.begin()
+        self.begin()
         with b.tasks() as task:
             channels, pixels = _split(b, task, plan.pixel_chunks)
             group, chunk = _split(b, channels, plan.group_chunks)
@@ -93,8 +95,16 @@ class ConvEmitter:
             first = b.let(chunk * plan.chunk_blocks)
             blocks = (first, b.let(tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))))
             self._lines(group, blocks, lines, stretch)
-        self.dots.end()
+        self.end()
         return b.finish(self.kernel.noalias)
+
+    def begin(self) -> None:
+        """What precedes the first task."""
+        self.dots.begin()
+
+    def end(self) -> None:
+        """What follows the last task."""
+        self.dots.end()
 
     def _lines(self, group: Expr, blocks: tuple[Expr, Expr], lines: Expr, stretch: Expr) -> None:
         b, plan, spec = self.b, self.plan, self.spec
@@ -128,14 +138,16 @@ class ConvEmitter:
     def _blocks(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], units: int) -> None:
         b, plan = self.b, self.plan
         with b.loop(*blocks, "block") as block:
-            index = b.let(group * plan.blocks + block)
-            weight = b.let(self.weights_of(index))
-            channel = b.let(index * self.width)
-            pixels = _offsets(plan, units)
-            acc = self.dots.accumulate(place.x, [pixel.x for pixel in pixels], weight, channel)
-            column = b.let(block * self.width)
-            moved = _Place(place.x, place.out + column, place.residual + column).bind(b)
-            self._finish(_Accumulated(acc, pixels, moved, channel), block)
+            self._tile(place, block, b.let(group * plan.blocks + block), units)
+
+    def _tile(self, place: _Place, block: Expr, index: Expr, units: int) -> None:
+        """The tile at `place` of channel block `block` of a group and `index` of all."""
+        b, pixels = self.b, _offsets(self.plan, units)
+        channel = b.let(index * self.width)
+        acc = self.dots.accumulate(place.x, [pixel.x for pixel in pixels], b.let(self.weights_of(index)), channel)
+        column = b.let(block * self.width)
+        moved = _Place(place.x, place.out + column, place.residual + column).bind(b)
+        self._finish(_Accumulated(acc, pixels, moved, channel), block)
 
     def _finish(self, tile: _Accumulated, block: Expr) -> None:
         """The epilogue of a tile; the last block of a group may have fewer channels."""
@@ -154,6 +166,65 @@ class ConvEmitter:
         values = [[self.b.let(value) for value in pixel[:used]] for pixel in tile.acc]
         places = [(tile.place.out + pixel.out, tile.place.residual + pixel.residual) for pixel in tile.pixels]
         self.epilogue.store_pixels(values, scale, places, count)
+
+
+#: What `_TileConvEmitter` remembers of a tile until its epilogue; no tile has channel -1.
+_OUT, _RESIDUAL, _CHANNEL, _BLOCK = range(4)
+
+
+class _TileConvEmitter(ConvEmitter):
+    """A convolution by AMX tiles, where each tile is multiplied before the epilogue of the one before.
+
+    A processor looks ahead some hundred instructions, and an epilogue has more: else vector units would wait for the
+    products, and products for the epilogue. The last tile of a line is moved back, so that all are of one size.
+    """
+
+    dots: AmxDots
+
+    def make_dots(self) -> AmxDots:
+        dots = super().make_dots()
+        assert isinstance(dots, AmxDots)
+        return dots
+
+    def begin(self) -> None:
+        super().begin()
+        self.pending = self.b.registers(4, "int64", "pending")
+        self.b.store(self.pending, _CHANNEL, i64(-1))
+
+    def end(self) -> None:
+        self._finish_pending()
+        super().end()
+
+    def _tiles(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], stretch: Expr) -> None:
+        b, plan = self.b, self.plan
+        units = plan.tile.units
+        low = b.let(stretch * plan.chunk_tiles)
+        high = b.let(tirx.Min(low + plan.chunk_tiles, i64(-(-plan.inner.count // units))))
+        with b.loop(low, high, "tile") as tile:
+            first = b.let(tirx.Min(tile * units, i64(plan.inner.count - units)))
+            self._blocks(place.move(plan.inner, first).bind(b), group, blocks, units)
+
+    def _tile(self, place: _Place, block: Expr, index: Expr, units: int) -> None:
+        b, pixels, column = self.b, _offsets(self.plan, units), block * self.width
+        self.dots.multiply(place.x, [pixel.x for pixel in pixels], b.let(self.weights_of(index)))
+        self._finish_pending()
+        self.dots.spill(len(pixels))
+        for at, value in (
+            (_OUT, place.out + column),
+            (_RESIDUAL, place.residual + column),
+            (_CHANNEL, index * self.width),
+            (_BLOCK, block),
+        ):
+            b.store(self.pending, at, value)
+
+    def _finish_pending(self) -> None:
+        """The epilogue of the tile that was multiplied last, if there is one."""
+        b = self.b
+        with b.when(self.pending[_CHANNEL] >= 0):
+            out, residual, channel, block = (b.let(self.pending[at]) for at in (_OUT, _RESIDUAL, _CHANNEL, _BLOCK))
+            pixels = _offsets(self.plan, self.plan.tile.units)
+            acc = self.dots.results(channel, len(pixels))
+            self._finish(_Accumulated(acc, pixels, _Place(i64(0), out, residual), channel), block)
 
 
 def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:

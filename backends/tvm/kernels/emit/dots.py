@@ -301,23 +301,37 @@ class AmxDots(Dots):
         self.b.call("llvm.x86.tilerelease")
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        b, vectors = self.b, self.operands.vectors
-        tiles = -(-len(pixels) // self.rows)
-        for tile in range(tiles):
-            for v in range(vectors):
-                b.call("llvm.x86.tilezero", _tile(2 * tile + v))
+        self.multiply(x, pixels, weight)
+        self.spill(len(pixels))
+        return self.results(channel, len(pixels))
+
+    def multiply(self, x: Expr, pixels: Sequence[int], weight: Expr) -> None:
+        """The part of `accumulate` that leaves sums in tile registers, for `spill`."""
+        for tile in self._accumulators(len(pixels)):
+            self.b.call("llvm.x86.tilezero", tile)
         stride = pixels[1] - pixels[0] if self.rows > 1 and len(pixels) > 1 else AMX_DEPTH
         firsts = pixels[:: self.rows]
         self.walk(x, weight, lambda at, w, _: self._step(at, firsts, stride, w))
-        for tile in range(tiles):
-            for v in range(vectors):
-                place = self.result.address(self.first + (tile * self.rows * self.width + v * 16))
-                b.call("llvm.x86.tilestored64", _tile(2 * tile + v), place, i64(4 * self.width))
+
+    def spill(self, pixels: int) -> None:
+        """Copy the sums of `pixels` pixels to memory, where `results` finds them until the next `spill`."""
+        for number, tile in enumerate(self._accumulators(pixels)):
+            row, v = divmod(number, self.operands.vectors)
+            place = self.result.address(self.first + (row * self.rows * self.width + v * 16))
+            self.b.call("llvm.x86.tilestored64", tile, place, i64(4 * self.width))
+
+    def results(self, channel: Expr, pixels: int) -> Accumulators:
+        """What `accumulate` returns."""
         bias = self.bias(channel)
         return [
-            [self.result.load(self.first + (pixel * self.width + 16 * v), 16) + bias[v] for v in range(vectors)]
-            for pixel in range(len(pixels))
+            [self.result.load(self.first + (pixel * self.width + 16 * v), 16) + value for v, value in enumerate(bias)]
+            for pixel in range(pixels)
         ]
+
+    def _accumulators(self, pixels: int) -> list[Expr]:
+        """The tiles of `pixels` pixels, by rows of tiles and vectors."""
+        rows = range(-(-pixels // self.rows))
+        return [_tile(2 * row + v) for row in rows for v in range(self.operands.vectors)]
 
     def _step(self, x: Index, firsts: Sequence[int], stride: int, weight: Index) -> None:
         """Products with the same weights follow each other: other weights cost 18 cycles, be pixels few or not."""
