@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 # For example: make test ARGS="tests/test_packaging.py", make bench ARGS="speed --models resnet18"
 ARGS ?=
 
-.PHONY: test nightly lint format demo bench clean
+.PHONY: test nightly lint format demo compress bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -35,6 +35,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt docs/demo/requirements.txt | $(BIN
 	command -v aarch64-linux-gnu-gcc >/dev/null || $(PIP) -e '.[arm]'
 	touch $@
 
+$(VENV)/.compress: pyproject.toml constraints.txt docs/compression/requirements.txt | $(BIN)/python
+	$(PIP) -e .
+	$(PIP) --no-deps -r docs/compression/requirements.txt
+	touch $@
+
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
@@ -54,6 +59,9 @@ format: $(VENV)/.lint
 
 demo: $(VENV)/.demo
 	$(BIN)/python docs/demo/demo.py $(ARGS)
+
+compress: $(VENV)/.compress
+	$(BIN)/python docs/compression/compress.py $(ARGS)
 
 bench: $(VENV)/.bench
 	cd tests && ../$(BIN)/python -m benchmarks $(ARGS)

@@ -210,6 +210,7 @@ class TrainingRun:
             mcpu=output.mcpu,
             calibration=None if _is_quantized(graph) else calibration,
             overwrite=True,
+            compress=output.compress,
             report=self.report,
             progress=self.progress,
         )

@@ -153,19 +153,24 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class OutputSection:
-    """``[output]``: a folder for checkpoints and the log, the graph, and with ``compile`` (a target) a bundle."""
+    """``[output]``: a folder for checkpoints and the log, the graph, and with ``compile`` (a target) a bundle.
+
+    ``compress`` stores the bundle's weights entropy coded.
+    """
 
     folder: str = ""
     graph: str = ""
     compile: Literal["x86-int8", "arm-int8"] | None = None
     mcpu: str | None = None
     bundle: str = ""
+    compress: bool = False
 
     def __post_init__(self) -> None:
         if self.graph and not self.graph.endswith(".octavo"):
             raise UsageError(f"graph is {self.graph}", expected="a name that ends in .octavo")
-        if self.compile is None and (self.mcpu or self.bundle):
-            what = f"{'mcpu' if self.mcpu else 'bundle'} is given, and no target to compile for"
+        of_bundles = [name for name in ("mcpu", "bundle", "compress") if getattr(self, name)]
+        if self.compile is None and of_bundles:
+            what = f"{of_bundles[0]} is given, and no target to compile for"
             raise UsageError(what, expected='compile = "x86-int8" or "arm-int8" beside it')
         if self.compile:
             resolve_target(self.compile, self.mcpu)
