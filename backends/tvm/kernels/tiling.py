@@ -12,6 +12,8 @@ from .base import round_up
 AMX_ROWS = 16
 #: Bytes of K in a row of an AMX tile.
 AMX_DEPTH = 64
+#: What a convolution loses where its AMX tiles are not of one size: they are multiplied and finished one by one.
+UNEVEN = 1.05
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,9 @@ def best_units(dot: Dot, length: int, pixels: int, outer: int, vectors: int, siz
         whole, tail = divmod(length, units)
         cost = whole * dot.cost(units, pixels, size)
         if tail:
-            # A convolution moves its last AMX tile back.
-            cost += dot.cost(units if dot.kind == "amx" else tail, pixels, size) + 1.0
+            cost += dot.cost(tail, pixels, size) + 1.0
+            if dot.kind == "amx":
+                cost *= UNEVEN
         cost *= outer * -(-vectors // size)
         if cost < best[1] * 0.999:
             best = (Tile(units, size), cost)

@@ -54,7 +54,8 @@ class _Accumulated:
 def emit(spec: ConvSpec, isa: Isa, symbol: str) -> Any:
     """The kernel of a convolution on one ISA level."""
     plan = plan_conv(spec, isa)
-    kind = _TileConvEmitter if plan.dot.kind == "amx" else ConvEmitter
+    even = plan.inner.count % plan.tile.units == 0
+    kind = _TileConvEmitter if plan.dot.kind == "amx" and even else ConvEmitter
     return kind(spec, spec, plan, isa, symbol).emit()
 
 
@@ -173,10 +174,10 @@ _OUT, _RESIDUAL, _CHANNEL, _BLOCK = range(4)
 
 
 class _TileConvEmitter(ConvEmitter):
-    """A convolution by AMX tiles, where each tile is multiplied before the epilogue of the one before.
+    """A convolution by AMX tiles of one size, where each is multiplied before the epilogue of the one before.
 
     A processor looks ahead some hundred instructions, and an epilogue has more: else vector units would wait for the
-    products, and products for the epilogue. The last tile of a line is moved back, so that all are of one size.
+    products, and products for the epilogue.
     """
 
     dots: AmxDots
@@ -194,15 +195,6 @@ class _TileConvEmitter(ConvEmitter):
     def end(self) -> None:
         self._finish_pending()
         super().end()
-
-    def _tiles(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], stretch: Expr) -> None:
-        b, plan = self.b, self.plan
-        units = plan.tile.units
-        low = b.let(stretch * plan.chunk_tiles)
-        high = b.let(tirx.Min(low + plan.chunk_tiles, i64(-(-plan.inner.count // units))))
-        with b.loop(low, high, "tile") as tile:
-            first = b.let(tirx.Min(tile * units, i64(plan.inner.count - units)))
-            self._blocks(place.move(plan.inner, first).bind(b), group, blocks, units)
 
     def _tile(self, place: _Place, block: Expr, index: Expr, units: int) -> None:
         b, pixels, column = self.b, _offsets(self.plan, units), block * self.width
