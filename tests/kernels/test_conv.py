@@ -8,7 +8,7 @@ from kernels.conv_cases import conv_case, conv_spec
 from kernels.harness import run_kernels
 from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
-from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.conv import ConvSpec, plan_conv
 from octavo.backends.tvm.kernels.epilogue import Epilogue
 
 POINTWISE = [
@@ -82,3 +82,19 @@ def _random_spec(rng: np.random.Generator) -> ConvSpec:
 def test_random_convolutions_equal_their_definition(level: str) -> None:
     rng = np.random.default_rng(11)
     _check([_random_spec(rng) for _ in range(10)], level, 12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        (conv_spec((7, 7), (16, 16), (3, 3)), "amx"),
+        (conv_spec((112, 112), (3, 32), (3, 3), stride_h=2, stride_w=2), "amx"),
+        (conv_spec((28, 28), (1, 16), (3, 3)), "vnni"),
+        (conv_spec((7, 7), (20, 40)), "vnni"),
+        (ConvSpec.matmul(8, 32, 32), "vnni"),
+        (ConvSpec.matmul(1, 2048, 1000), "vnni"),
+    ],
+)
+def test_tiles_are_used_where_they_were_measured_to_be_faster(spec: ConvSpec, kind: str) -> None:
+    """Not for short K, few results, or layers so small that configuring tiles costs more than they save."""
+    assert plan_conv(spec, ISAS["amx"]).dot.kind == kind

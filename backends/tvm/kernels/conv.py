@@ -229,7 +229,8 @@ TileChoice = Callable[[Dot, int, int, int, int], tuple[Tile, float]]
 def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
     """Cut a convolution into tasks and register tiles for one ISA level."""
     height, width, length = _runs(spec)
-    dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w)
+    vectors = spec.groups * -(-spec.out_channels // isa.lanes)
+    dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
     return plan_tiles(spec, isa, dot, choose_tile)
 
 

@@ -109,7 +109,7 @@ def plan_matmul(spec: MatmulSpec, isa: Isa) -> MatmulPlan:
     vectors = -(-spec.columns // isa.lanes)
     least = max(1, GROUP // isa.lanes)
     sizes = {4: (4,), 8: (2, 4), 16: (1, 2, 3, 4, 5, 6)}[isa.lanes]
-    dot = dot_for(isa, spec.depth, 1, spec.rows)
+    dot = dot_for(isa, spec.depth, 1, spec.rows, spec.outer * spec.inner * vectors)
     options = [best_units(dot, spec.rows, 1, 1, vectors, size) for size in sizes if size % least == 0]
     tile, _ = min(options, key=lambda option: option[1])
     blocks = -(-vectors // tile.vectors)

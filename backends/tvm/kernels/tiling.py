@@ -12,6 +12,8 @@ from .base import round_up
 AMX_ROWS = 16
 #: Bytes of K in a row of an AMX tile.
 AMX_DEPTH = 64
+#: Cycles that a kernel needs to configure and release tiles, and until the first products arrive.
+AMX_START = 300
 #: What a convolution loses where its AMX tiles are not of one size: they are multiplied and finished one by one.
 UNEVEN = 1.05
 
@@ -121,12 +123,15 @@ def dot_of(isa: Isa) -> Dot:
     return _DOTS[isa.name]
 
 
-def dot_for(isa: Isa, length: int, runs: int, pixels: int) -> Dot:
-    """The way for `runs` runs of `length` bytes of K and `pixels` pixels: AMX needs enough of both."""
+def dot_for(isa: Isa, length: int, runs: int, pixels: int, vectors: int) -> Dot:
+    """The way for `runs` runs of `length` bytes of K and `pixels` x `vectors` results: AMX needs enough of each."""
     dot = dot_of(isa)
     if dot.kind != "amx":
         return dot
-    return dot if pixels >= AMX_ROWS // 2 and amx_share(length, runs) < 0.8 else _VNNI
+    share = amx_share(length, runs)
+    # vpdpbusd takes half a cycle for a vector of results and four bytes of K.
+    saved = (1 - share) * pixels * vectors * runs * round_up(length, 4) / 8
+    return dot if pixels >= AMX_ROWS // 2 and share < 0.9 and saved > AMX_START else _VNNI
 
 
 def amx_share(length: int, runs: int) -> float:
