@@ -163,13 +163,23 @@ class Context:
 
     def run(self, plan: int, inputs: list[int], outputs: list[int], nanoseconds: int | None = None) -> None:
         """Runs a plan on buffers given by address."""
+        self.bind(plan, inputs, outputs, nanoseconds)()
+
+    def bind(
+        self, plan: int, inputs: list[int], outputs: list[int], nanoseconds: int | None = None
+    ) -> Callable[[], None]:
+        """What runs a plan on buffers given by address, as often as it is called."""
         sources = (_POINTER * len(inputs))(*inputs)
         targets = (_POINTER * len(outputs))(*outputs)
-        status = self._library.call("run_profiled", self._pointer, plan, sources, targets, None, nanoseconds)
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-        self._library.check(status)
+
+        def run() -> None:
+            status = self._library.call("run_profiled", self._pointer, plan, sources, targets, None, nanoseconds)
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
+            self._library.check(status)
+
+        return run
 
     def close(self) -> None:
         self._library.call("destroy", self._pointer)

@@ -60,6 +60,22 @@ def test_any_strides_and_alignment(bundle: Bundle, toy: Toy) -> None:
     np.testing.assert_array_equal(bundle(readonly), toy.expected(values))
 
 
+def test_a_binding_reads_and_writes_the_same_arrays(bundle: Bundle, toy: Toy) -> None:
+    for plan in range(len(toy.rows)):
+        values = toy.input(plan)
+        binding = bundle.bind({"x": values[::-1].copy()[::-1]})
+        result = binding.outputs["y"]
+        binding.run()
+        np.testing.assert_array_equal(result, toy.expected(values))
+        binding.inputs["x"][...] = -values
+        binding.run()
+        np.testing.assert_array_equal(result, toy.expected(-values))
+        assert not np.shares_memory(values, binding.inputs["x"])
+    bundle.close()
+    with pytest.raises(BundleRunError, match="closed"):
+        binding.run()
+
+
 def test_profile_names_the_layers(bundle: Bundle, toy: Toy) -> None:
     times = bundle.profile(toy.input())
     assert [time.label for time in times] == ["quantize x", "classifier.fc", 'output "y"']

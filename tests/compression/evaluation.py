@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def latency(graphs: Mapping[str, Graph], reference: str, batch: int, rounds: int
             path = Path(folder) / name
             octavo.compile(graph, output=path, mcpu="native", shapes=_shapes(graph, batch))
             bundle = stack.enter_context(octavo.load(path, threads=1))
-            calls[name], level = partial(bundle.run, random_inputs(bundle.manifest.signatures[0])), bundle.level
+            calls[name], level = bundle.bind(random_inputs(bundle.manifest.signatures[0])).run, bundle.level
         times = interleave(calls, rounds, time.process_time_ns)
     return {"level": level, "batch": batch, "rounds": rounds, "reference": reference} | {
         "stages": {name: _timing(times[reference], column) for name, column in times.items()}
