@@ -70,7 +70,10 @@ def test_a_binding_reads_and_writes_the_same_arrays(bundle: Bundle, toy: Toy) ->
         binding.inputs["x"][...] = -values
         binding.run()
         np.testing.assert_array_equal(result, toy.expected(-values))
-        assert not np.shares_memory(values, binding.inputs["x"])
+
+
+def test_a_binding_ends_with_its_bundle(bundle: Bundle, toy: Toy) -> None:
+    binding = bundle.bind(toy.input())
     bundle.close()
     with pytest.raises(BundleRunError, match="closed"):
         binding.run()
