@@ -6,7 +6,6 @@ that does multiply-accumulate work: converting to int8 and back around a lone ac
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from ..ir.types import DType
 from .calibration.masks import MASK_MAGNITUDE
 from .magnitudes import REASON as MAGNITUDE
 from .magnitudes import magnitude_nodes
+from .names import is_named
 
 MAC_RULES = frozenset({Quantization.WEIGHTED, Quantization.MATMUL})
 """Rules whose nodes do the work that int8 makes cheaper."""
@@ -54,7 +54,7 @@ def decide(graph: Graph, keep_float: Sequence[str] = ()) -> dict[Node, Decision]
 
     Args:
         graph: a float graph, best after ``canonicalize``, ``fold-batchnorm`` and ``fuse``.
-        keep_float: shell patterns over node origins, or over ``op:NAME``, that stay in float by the user's wish.
+        keep_float: shell patterns over names of nodes, or over ``op:NAME``, that stay in float by the user's wish.
     """
     candidates: dict[Node, str] = {}
     magnitudes = magnitude_nodes(graph)
@@ -190,8 +190,7 @@ def _final_readers(value: Value, decisions: dict[Node, Decision]) -> Iterator[tu
 def _obstacle(node: Node, keep_float: Sequence[str]) -> str | None:
     """Why a node cannot become integer, or None."""
     rule = node.op.rule
-    names = (node.origin, f"op:{node.op.name}")
-    if any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in keep_float):
+    if is_named(node, keep_float):
         return "kept in float by request"
     if isinstance(node.op, Recurrence):
         return "an error in a state would be there in every later step"

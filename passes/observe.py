@@ -10,6 +10,7 @@ from ..ir.ops.quantize import Observer
 from .base import Exactness, Pass, PassContext
 from .calibration.methods import new_statistics
 from .decide import ObserverSpec, activation_operands, decide, is_prequantized, is_quantized, plan_observers
+from .names import check_patterns
 from .registry import register_pass
 
 
@@ -20,8 +21,8 @@ class Observe(Pass):
 
     ``method`` says how calibration finds ranges: ``minmax``, ``moving-average``, ``percentile``, ``mse`` or
     ``entropy``; two of them take a number, as in ``percentile:99.9``. Of alternatives, as in ``mse|minmax``, it takes
-    the one that disturbs the network's outputs least. ``keep_float`` lists shell patterns over node names that stay in
-    float.
+    the one that disturbs the network's outputs least. ``keep_float`` lists shell patterns over names of nodes, or
+    over ``op:NAME``, that stay in float.
     """
 
     method: str = "minmax"
@@ -34,6 +35,8 @@ class Observe(Pass):
         new_statistics(self.method)
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
+        """Raises :class:`UsageError` for a pattern of ``keep_float`` that fits no node and no kind of op."""
+        check_patterns(graph, self.keep_float, "observe: keep-float")
         decisions = decide(graph, self.keep_float)
         for node, decision in decisions.items():
             node.decision = decision

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ..ir.op import Quantization, Stage
 from ..ir.target import IsaLevel
 from .base import Exactness, Pass, PassContext
 from .eliminate_dead import EliminateDead
+from .names import check_patterns, is_named
 from .pruning.amounts import (
     Amount,
     ChannelAmount,
@@ -94,7 +94,7 @@ class PruneChannels(Pass):
         """Groups that cannot be shrunk are reported with the reason, and so is a share that cannot be reached.
 
         Raises:
-            UsageError: there is neither a ratio nor a threshold.
+            UsageError: there is neither a ratio nor a threshold, or ``keep`` names no layer.
             PassError: the graph is frozen, holds nothing that could be removed, or there is no calibration data to
                 judge importance by.
         """
@@ -104,6 +104,7 @@ class PruneChannels(Pass):
         if frozen is not None:
             hint = "put prune-channels before lower-integer"
             raise PassError("channels are pruned before the freeze", where=frozen.where, hint=hint)
+        check_patterns(graph, self.keep, "prune-channels: keep")
         EliminateDead().apply(graph, context)
         channels = find_channels(graph)
         kept = self._kept(graph, channels)
@@ -183,10 +184,9 @@ class PruneChannels(Pass):
         stored = stored_values(graph)
         kept: dict[Axes, str] = {}
         for group in channels.groups:
-            names = [node.where for node in _makers(group, stored)]
-            asked = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep)]
-            if asked:
-                kept[group.axes] = f"{asked[0]} is kept by request"
+            asked = next((node for node in _makers(group, stored) if is_named(node, self.keep)), None)
+            if asked is not None:
+                kept[group.axes] = f"{asked.where} is kept by request"
         return kept
 
 

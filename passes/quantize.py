@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,6 +21,7 @@ from .calibration.masks import MASK_MAGNITUDE, MASK_ROOM
 from .calibration.rounding import balanced, unrepeated
 from .calibration.steps import LEAST_SCALE, binary_scale, least_squares_scale
 from .decide import activation_operands
+from .names import check_patterns, is_named
 from .registry import register_pass
 
 BIAS_LIMIT = float(1 << 30)
@@ -66,9 +66,11 @@ class Quantize(Pass):
         """Every observer must hold bounds: run ``calibrate`` before, or give ranges.
 
         Raises:
+            UsageError: ``keep_int8`` names no layer.
             CalibrationError: observers without bounds.
             PassError: weights or biases that are not finite, or one bit for a layer of mostly zeros.
         """
+        check_patterns(graph, self.keep_int8, "quantize: keep-int8")
         grids = quantize_activations(graph)
         for node in list(graph.nodes):
             if _quantized(node) and node.op.rule is Quantization.WEIGHTED:
@@ -105,8 +107,7 @@ class Quantize(Pass):
 
     def _grid(self, node: Node, axis: int | None) -> FakeQuantize:
         """The integers that a layer's weight may be."""
-        kept = any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep_int8)
-        bits = 8 if kept else self.weight_bits
+        bits = 8 if is_named(node, self.keep_int8) else self.weight_bits
         largest = max(2 ** (bits - 1) - 1, 1)
         return FakeQuantize(-largest, largest, axis, step=2 if bits == 1 else 1)
 

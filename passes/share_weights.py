@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -24,6 +23,7 @@ from ..ir.types import DType
 from .analysis import array_of
 from .base import Exactness, Pass, PassContext
 from .kmeans import Initialization, cluster
+from .names import check_patterns, is_named
 from .registry import register_pass
 
 
@@ -86,12 +86,14 @@ class ShareWeights(Pass):
         """Layers that are left alone are reported with the reason.
 
         Raises:
+            UsageError: ``keep`` names no layer.
             PassError: the graph is frozen.
         """
         frozen = next((node for node in graph.nodes if node.op.stage is Stage.INTEGER), None)
         if frozen is not None:
             hint = "put share-weights before int8"
             raise PassError("weights are shared before the freeze", where=frozen.where, hint=hint)
+        check_patterns(graph, self.keep, "share-weights: keep")
         random = np.random.default_rng(self.seed)
         done: dict[Value, Codebook] = {}
         for node in list(graph.nodes):
@@ -115,12 +117,12 @@ class ShareWeights(Pass):
 
     def _obstacle(self, graph: Graph, node: Node) -> str | None:
         """Why a layer is left alone, or None."""
-        if self._is_kept(node):
+        if is_named(node, self.keep):
             return "by request"
         weight = array_of(node.inputs[1])
         if weight is None:
             return _why_not_constant(node.inputs[1])
-        kept = next(filter(self._is_kept, node.inputs[1].users), None)
+        kept = next((user for user in node.inputs[1].users if is_named(user, self.keep)), None)
         if kept is not None:
             return f"{kept.where} has the same ones, and keeps them by request"
         if graph.is_output(node.inputs[1]):
@@ -133,9 +135,6 @@ class ShareWeights(Pass):
         if size <= self._count:
             return f"{size} are no more than a codebook has entries"
         return None if weight.any() else "they are all zero"
-
-    def _is_kept(self, node: Node) -> bool:
-        return any(fnmatch.fnmatchcase(node.origin, pattern) for pattern in self.keep)
 
     def _codebook(self, node: Node, random: np.random.Generator) -> Codebook:
         """Codebooks of several channels stand one after another, behind one zero."""

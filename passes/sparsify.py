@@ -49,6 +49,7 @@ class Sparsify(Pass):
         """Layers that cannot be treated are reported with the reason, the others with their zeros.
 
         Raises:
+            UsageError: ``keep`` names no layer.
             PassError: the graph is frozen, or no layer can be treated.
             CalibrationError: ``importance=gradient`` without data, or with data that does not fit.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import re
 from abc import ABC, abstractmethod
@@ -19,6 +18,7 @@ from ...ir.ops.constant import Constant
 from ...ir.ops.conv import Conv, ConvTranspose
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.ops.recurrent import Recurrence, Recurrent
+from ..names import check_patterns, is_named
 
 Scope: TypeAlias = Literal["local", "global"]
 
@@ -298,11 +298,15 @@ def find_layers(graph: Graph, keep: Sequence[str] = ()) -> Layers:
     """Convolutions, linear layers and matrix products with a constant weight; a shared weight counts once.
 
     ``keep`` lists shell patterns over names of layers that are left out, without a remark.
+
+    Raises:
+        UsageError: one of them names no layer.
     """
+    check_patterns(graph, keep, "keep")
     found: dict[Value, Layer] = {}
     remarks = []
     for node in graph.nodes:
-        if any(fnmatch.fnmatchcase(node.where, pattern) for pattern in keep):
+        if is_named(node, keep):
             continue
         position = _weight_position(node)
         if isinstance(node.op, Recurrent):
@@ -344,7 +348,7 @@ def _why_dense(node: Node, position: int, weight: Value, keep: Sequence[str]) ->
         return "its weight is an output of the network"
     layout = _layout(node.op, position, weight.type.static_shape)
     for user, place in _readers(weight):
-        if any(fnmatch.fnmatchcase(user.where, pattern) for pattern in keep):
+        if is_named(user, keep):
             return f"it shares its weight with {user.where}, which is to be kept"
         if place != _weight_position(user) or _layout(user.op, place, weight.type.static_shape) != layout:
             return f"{user.where} reads its weight in another way"

@@ -226,7 +226,8 @@ class TrainableGraph(nn.Module):
             keep: shell patterns over names of layers that stay as they are.
 
         Raises:
-            UsageError: the module was made without ``keep_zeros``, or no layer has room for the pattern.
+            UsageError: the module was made without ``keep_zeros``, ``keep`` names no layer, or no layer has room for
+                the pattern.
         """
         if not self._masks:
             raise UsageError("the module has no masks for zeros", hint="make it by to_torch(graph, keep_zeros=True)")

@@ -65,7 +65,7 @@ def test_the_sum_stays_in_float_with_the_layer_norm() -> None:
         "norm": Precision.FLOAT,
         "second": Precision.QUANTIZED,
     }
-    _, on_grids = quantized("nothing")
+    _, on_grids = quantized("")
     assert error < 0.2 * on_grids
 
 
@@ -74,5 +74,5 @@ def test_the_default_pipeline_asks_for_it() -> None:
 
 
 def test_on_request_all_is_integer() -> None:
-    graph, _ = quantized("nothing")
+    graph, _ = quantized("")
     assert set(precisions(graph).values()) == {Precision.QUANTIZED}
