@@ -25,6 +25,7 @@ from ..passes.training.loop import Samples, Trainer, evaluate
 from ..passes.training.losses import Loss, class_axis, make_term, shapes_fit
 from ..passes.training.module import TrainableGraph, to_torch
 from .api import compile as compile_model
+from .bundle.writer import check_destination
 from .curve import draw_curves
 from .fingerprint import describe_run, find_differences
 from .freeze import Progress, Report
@@ -86,8 +87,11 @@ class TrainingRun:
             CalibrationError: the data cannot be read, or does not fit.
             UsageError: the folder holds a run of another configuration, of other code or other data, or parts of this
                 one do not fit together.
+            BundleError: something that is not a bundle stands where the bundle would be.
         """
         config = self.config
+        if config.output.compile is not None:
+            check_destination(config.bundle, overwrite=True)
         with _importable(config.path.parent.resolve()), _together() as is_first:
             parts = self._read()
             samples = (parts.train, parts.validation)

@@ -95,6 +95,8 @@ def command(
     load_files(load)
     if len(models) > 1 and (name or save_ranges):
         raise UsageError(f"--{'name' if name else 'save-ranges'} is for one model, and {len(models)} are given")
+    if save_ranges and not save_ranges.absolute().parent.is_dir():
+        raise UsageError("there is no folder for the ranges", where=str(save_ranges))
     selected = resolve_target(target, mcpu, features.split(",") if features is not None else None)
     job = Job(
         model=Model(None),

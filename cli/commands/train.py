@@ -34,6 +34,8 @@ def command(
     try:
         if plot and not plot.absolute().parent.is_dir():
             raise UsageError("there is no folder for the plot", where=str(plot))
+        if plot and plot.is_dir():
+            raise UsageError("a folder stands where the plot would be", where=str(plot))
         load_files(load)
         read = read_config(config)
         with progress_bar(is_first_process()) as progress:

@@ -276,6 +276,12 @@ def test_mistakes_leave_nothing_behind(octavo: Octavo, studio: Path) -> None:
     assert not (studio / "clean.svg").exists()
     result = octavo("train", config, "--plot", studio / "nowhere" / "clean.svg")
     assert (result.code, "no folder for the plot" in result.err) == (2, True)
+    result = octavo("train", config, "--plot", studio)
+    assert (result.code, "a folder stands where the plot would be" in result.err) == (2, True)
+    config = write(studio, "clean", BASE + '[output]\ncompile = "x86-int8"\nbundle = "."\n')
+    result = octavo("train", config)
+    assert (result.code, "not a bundle" in result.err) == (8, True)
+    assert not (studio / "clean.run").exists(), "it is found before training"
 
 
 def test_what_is_said_off_a_terminal_is_lines(octavo: Octavo, studio: Path) -> None:
