@@ -43,14 +43,15 @@ def read_inputs(path: Path, manifest: Manifest, preprocess: Preprocess | None) -
         raise InputError(
             "the bundle does not say how images become inputs", where=str(path), hint="--preprocess imagenet"
         )
-    first: CalibrationError | None = None
+    refused: list[CalibrationError] = []
     for signature in manifest.signatures:
         try:
             return next(iter(open_data(path, input_types(signature), preprocess=preprocess)))
         except CalibrationError as error:
-            first = first or error
-    assert first is not None
-    raise InputError(first.what, where=first.where, expected=first.expected, hint=first.hint) from first
+            refused.append(error)
+    first = refused[0]
+    expected = " or ".join(dict.fromkeys(error.expected for error in refused if error.expected))
+    raise InputError(first.what, where=first.where, expected=expected or None, hint=first.hint) from first
 
 
 def fitting_plan(manifest: Manifest, data: str, preprocess: Preprocess | None) -> Signature:

@@ -133,7 +133,8 @@ def _level_of_cpu(target: Target, mcpu: str) -> str:
     level = CPUS.get(mcpu)
     if level is None:
         own = [cpu for cpu, best in CPUS.items() if _has(target, best)]
-        raise TargetError(f"no CPU is named {mcpu!r}", expected=_listing(["native", *own]), hint=_close(mcpu, CPUS))
+        hint = _close(mcpu, ["native", *CPUS])
+        raise TargetError(f"no CPU is named {mcpu!r}", expected=_listing(["native", *own]), hint=hint)
     if not _has(target, level):
         right = next(other.name for other in TARGETS.values() if _has(other, level))
         what = f"{mcpu} is no {target.architecture} CPU"

@@ -98,9 +98,10 @@ def _fail_usage(error: Any, arguments: Sequence[str], debug: bool) -> int:
     message: str = error.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":
         return UsageError.exit_code
-    context = getattr(error, "ctx", None)
-    command: str = context.command_path if context is not None else "octavo"
-    return _fail(UsageError(message.rstrip("."), hint=f"{command} --help"), arguments, debug)
+    # The parser does not always say in which command: options before it are flags, so it is the first other word.
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    hint = f"octavo {command} --help" if command in COMMANDS else "octavo --help"
+    return _fail(UsageError(message.rstrip("."), hint=hint), arguments, debug)
 
 
 def _fail(error: OctavoError, arguments: Sequence[str], debug: bool) -> int:

@@ -150,8 +150,10 @@ def _parse_pass(piece: _Piece) -> Pass:
     try:
         cls = find_pass(name.strip())
     except UsageError as error:
-        close = difflib.get_close_matches(name, NAMED, 1)
-        error.hint = error.hint or (f"did you mean {close[0]}?" if close else None)
+        if name.strip() in NAMED:
+            what = f"{name.strip()} is a pipeline, and takes no options"
+            raise ParseError(what, where=piece.where, expected=NAMED[name.strip()]) from error
+        error.hint = error.hint or _close(name, NAMED)
         error.where = error.where or piece.where
         raise
     body = piece.part(len(name) + 1, -1) if brace else None
@@ -164,9 +166,11 @@ def _parse_options(cls: type[Pass], body: _Piece) -> dict[str, Any]:
     for piece in body.split(","):
         name, equals, _ = piece.text.partition("=")
         option = known.get(name.strip())
-        if option is None or not equals:
-            what = f"pass {cls.name} has no option {name.strip()!r}" if option is None else f"{name} has no value"
+        if option is None:
+            what = f"pass {cls.name} has no option {name.strip()!r}"
             raise ParseError(what, where=piece.where, expected=_list_options(cls), hint=_close(name, known))
+        if not equals:
+            raise ParseError(f"{name} has no value", where=piece.where, expected=f"{name.strip()}=... ({option})")
         value = piece.part(len(name) + 1).strip()
         try:
             values[option.field] = parse_value(value.text, option.annotation)

@@ -95,8 +95,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text"
         raise BundleFormatError(
-            "not a readable octavo bundle", where=str(folder), expected=f"a folder that holds {FILE_NAME} ({error})"
+            "not a readable octavo bundle", where=str(folder), expected=f"a folder that holds {FILE_NAME} ({reason})"
         ) from error
     try:
         document: object = json.loads(text)

@@ -173,7 +173,9 @@ def check_destination(folder: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BundleError(
-            "the bundle's folder exists already", where=str(folder), hint="choose another, or overwrite it"
+            "the bundle's folder exists already",
+            where=str(folder),
+            hint="choose another, or --overwrite it (in Python overwrite=True)",
         )
     if folder.is_symlink() or not folder.is_dir():
         raise BundleError("what stands in the bundle's place is not a folder", where=str(folder))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...ir.errors import UsageError
+from ...ir.errors import OctavoError, UsageError
 from ..console import print_json, print_table, print_text, progress_bar
 from ..options import (
     ConstantTexts,
@@ -49,7 +49,10 @@ def command(
         float | None, typer.Option("--min-sqnr", metavar="DB", help="Exit with 10 when an output is below.")
     ] = None,
     max_flips: Annotated[
-        float | None, typer.Option("--max-flips", metavar="SHARE", help="Exit with 10 when more top-1 flip, e.g. 0.05.")
+        float | None,
+        typer.Option(
+            "--max-flips", min=0, max=1, metavar="SHARE", help="Exit with 10 when more top-1 flip, e.g. 0.05."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of the bundle.")] = None,
     load: LoadOption = None,
@@ -135,7 +138,11 @@ def _pair_bundle(model: Model, folder: Path, threads: int | None, data: str, pre
     bundle = load(folder, threads=threads)
     manifest = bundle.manifest
     signature = fitting_plan(manifest, data, preprocessing_of(manifest, preprocess))
-    graph = model.trace({spec.name: spec.shape for spec in signature.inputs})
+    try:
+        graph = model.trace({spec.name: spec.shape for spec in signature.inputs})
+    except OctavoError as error:
+        error.where = error.where or f"the inputs of {folder}"
+        raise
     pipeline = manifest.made.get("pipeline")
     return _Pair(
         graph,

@@ -28,6 +28,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["compile"], 2, "Missing argument"),
     (["compile", "tiny.onnx", "--frob"], 2, "No such option"),
     (["compile", "tiny.onnx", "--jobs", "0"], 2, "--jobs"),
+    (["compile", "tiny.onnx", "--calib"], 2, "requires an argument(.|\n)*octavo compile --help"),
     (["compile", "tiny.onnx", "tiny.pt2", "--name", "x"], 2, "--name is for one model"),
     (["compile", "tiny.onnx", "tiny.pt2", "-o", "{tmp}"], 2, "two models would become"),
     # models
@@ -57,6 +58,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     ([*COMPILE[:6], "--target", "x86"], 2, "no target is named 'x86'(.|\n)*x86-int8, arm-int8"),
     ([*COMPILE[:6], "--mcpu", "cortex-a53"], 2, "no x86_64 CPU(.|\n)*--target arm-int8"),
     ([*COMPILE[:6], "--mcpu", "zen9"], 2, "no CPU is named 'zen9'(.|\n)*znver5"),
+    ([*COMPILE[:6], "--mcpu", "nativ"], 2, "did you mean native"),
     ([*COMPILE[:6], "--features", "avx2,sse"], 2, "no level 'sse'"),
     # data
     (["compile", "tiny.onnx", "-o", "{tmp}/out"], 6, "no calibration data"),
@@ -68,11 +70,14 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     ([*COMPILE, "--preprocess", "crops=3"], 2, "did you mean crop"),
     ([*COMPILE, "--limit", "0"], 6, "limit of 0"),
     ([*COMPILE, "--ranges", "gone.json"], 2, "gone.json"),
+    ([*COMPILE, "--save-ranges", "gone/ranges.json"], 2, "no folder for the ranges(.|\n)*gone/ranges.json"),
     ([*COMPILE, "--act-range", "image=3"], 2, "NAME=MIN:MAX"),
     ([*COMPILE, "--act-range", "imag=0:1"], 2, "imag(.|\n)*did you mean image"),
     ([*COMPILE, "--labels", "gone.txt"], 2, "labels cannot be read(.|\n)*gone.txt"),
     # passes
     ([*COMPILE, "--pipeline", "int9"], 2, "'int9'(.|\n)*did you mean int8"),
+    ([*COMPILE, "--pipeline", "int8{ratio=1}"], 2, "int8 is a pipeline, and takes no options"),
+    (["opt", "tiny.onnx", "-p", "observe{method}"], 2, "method has no value\n.*\n +expected: method=...[^?]*$"),
     (["opt", "tiny.onnx", "-p", "fuse{pading=false}"], 2, "pading(.|\n)*did you mean padding"),
     (["opt", "tiny.onnx", "-p", "fuse", "--print-after", "quantize"], 2, "not in the pipeline"),
     (["opt", "tiny.onnx", "-p", "fuse", "-o", "{tmp}/out.txt"], 2, "ends in .octavo"),
@@ -89,6 +94,18 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["verify", "gone"], 8, "not a readable octavo bundle"),
     (["inspect", "images"], 8, "not a readable octavo bundle"),
     (["bench", "gone"], 8, "not a readable octavo bundle"),
+    (["run", "tiny.onnx", "calib.npz"], 8, r"holds manifest.json \(Not a directory\)"),
+    (["compile", "tiny.onnx", "--calib", "calib.npz", "-o", "tiny.bundle"], 8, "exists already(.|\n)*--overwrite"),
+    (
+        ["compare", "renamed.onnx", "tiny.bundle", "--data", "calib.npz"],
+        3,
+        "given for image(.|\n)*the inputs of tiny.bundle",
+    ),
+    (
+        ["compare", "tiny.onnx", "tiny.bundle", "--data", "calib.npz", "--max-flips", "5"],
+        2,
+        "--max-flips(.|\n)*less than or equal to 1",
+    ),
     (["compare", "tiny.onnx", "gone", "--data", "calib.npz"], 3, "no such model(.|\n)*gone"),
     (["compare", "tiny.onnx", "tiny.pt2"], 2, "--data"),
     (["compare", "tiny.onnx", "tiny.pt2", "--data", "calib.npz"], 9, "outputs are output(.|\n)*logits"),
@@ -96,8 +113,8 @@ MISTAKES: list[tuple[list[str], int, str]] = [
 
 
 @pytest.fixture
-def place(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with some damaged files."""
+def place(work: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a bundle and some damaged files."""
     monkeypatch.chdir(work)
     for name in ("damaged.onnx", "damaged.pt2", "damaged.octavo", "weights.pth"):
         (work / name).write_bytes(b"\x00not a network")
@@ -109,6 +126,9 @@ def place(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     broken[0, 0, 0, 0] = np.nan
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(broken, "w"))
     onnx.save(model, work / "nan.onnx")
+    model = onnx.load(work / "tiny.onnx")
+    model.graph.input[0].name = model.graph.node[0].input[0] = "picture"
+    onnx.save(model, work / "renamed.onnx")
     model = onnx.load(work / "tiny.onnx")
     model.graph.node.append(onnx.helper.make_node("StringNormalizer", ["logits"], ["extra"], "the_extra"))
     model.graph.output[0].name = "extra"
