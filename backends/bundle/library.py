@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ class Context:
 
     def __init__(self, library: Library, weights: Path, wish: Wish) -> None:
         self._library = library
-        self._failure: BaseException | None = None
+        self._failures: dict[int, BaseException] = {}
         self._callback = None if wish.parallel_for is None else _C_PARALLEL_FOR(self._adapt(wish.parallel_for))
         options = _Options(
             wish.threads or 0,
@@ -161,10 +162,6 @@ class Context:
         count = self._library.call("steps", self._pointer, plan)
         return [self._library.call("step_label", self._pointer, plan, step) for step in range(count)]
 
-    def run(self, plan: int, inputs: list[int], outputs: list[int], nanoseconds: int | None = None) -> None:
-        """Runs a plan on buffers given by address."""
-        self.bind(plan, inputs, outputs, nanoseconds)()
-
     def bind(
         self, plan: int, inputs: list[int], outputs: list[int], nanoseconds: int | None = None
     ) -> Callable[[], None]:
@@ -174,8 +171,7 @@ class Context:
 
         def run() -> None:
             status = self._library.call("run_profiled", self._pointer, plan, sources, targets, None, nanoseconds)
-            failure, self._failure = self._failure, None
-            if failure is not None:
+            if failure := self._failures.pop(threading.get_ident(), None):
                 raise failure
             self._library.check(status)
 
@@ -186,14 +182,14 @@ class Context:
         self._pointer = _POINTER()
 
     def _adapt(self, parallel_for: ParallelFor) -> Callable[..., int]:
-        """C cannot carry a Python exception: it is kept, and raised when the run returns."""
+        """C cannot carry a Python exception: it is kept for the thread, and raised when its run returns."""
 
         def adapted(_user: int, pieces: int, body: int, state: int) -> int:
             function = _C_BODY(body)
             try:
                 parallel_for(pieces, lambda begin, end: function(state, begin, end))
             except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too must cross the C frames
-                self._failure = error
+                self._failures[threading.get_ident()] = error
                 return 1
             return 0
 

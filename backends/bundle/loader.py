@@ -17,8 +17,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ Inputs: TypeAlias = Array | Mapping[str, Array]
 _DIGEST_ON_LOAD = 16 << 20
 _WEIGHTS_FILE = "weights.bin"
 
+_Result = TypeVar("_Result")
 
 #: An array, and the address of its first element.
 _Placed: TypeAlias = tuple[Array, int]
@@ -76,6 +77,10 @@ class _Tensor:
             address = _address(array)
             if address % self.alignment == 0:
                 return array, address
+        return self.copy(array)
+
+    def copy(self, array: Array) -> _Placed:
+        """What the array holds, in a new one."""
         placed = self.allocate()
         placed[0][...] = array
         return placed
@@ -100,7 +105,7 @@ class _Plan:
 class Binding:
     """A bundle with arrays that stay: `Bundle.bind` makes it.
 
-    A run reads `inputs`, which are written in place, and overwrites `outputs`. Nothing is checked, copied or allocated
+    A run reads `inputs`, which are written in place, and overwrites `outputs`. No array is checked, copied or allocated
     any more, which is most of what a call from Python costs. One thread at a time may use it.
     """
 
@@ -163,10 +168,9 @@ class Bundle:
         Raises:
             InputError: wrong names, dtypes or shapes.
         """
-        plan, sources, targets = self._buffers(inputs)
-        self._run(plan, sources, targets)
-        outputs = self._plans[plan].outputs
-        return {tensor.name: array for tensor, (array, _) in zip(outputs, targets, strict=True)}
+        plan, sources, targets = self._buffers(inputs, _Tensor.place)
+        self._use(self._context.bind(plan, _addresses(sources), _addresses(targets)))
+        return _by_name(self._plans[plan].outputs, targets)
 
     def bind(self, inputs: Inputs) -> Binding:
         """Copies inputs into arrays of their own, for runs that follow each other at the least cost.
@@ -174,31 +178,21 @@ class Bundle:
         Raises:
             InputError: as of `run`.
         """
-        plan, sources, targets = self._buffers(inputs)
+        plan, sources, targets = self._buffers(inputs, _Tensor.copy)
+        call = self._context.bind(plan, _addresses(sources), _addresses(targets))
         specs = self._plans[plan]
-        own = [tensor.allocate() for tensor in specs.inputs]
-        for (array, _), (given, _) in zip(own, sources, strict=True):
-            array[...] = given
-        call = self._context.bind(plan, [at for _, at in own], [at for _, at in targets])
-
-        def run() -> None:
-            self._begin()
-            try:
-                call()
-            finally:
-                self._end()
-
-        def by_name(tensors: tuple[_Tensor, ...], placed: list[_Placed]) -> dict[str, Array]:
-            return {tensor.name: array for tensor, (array, _) in zip(tensors, placed, strict=True)}
-
-        return Binding(by_name(specs.inputs, own), by_name(specs.outputs, targets), run)
+        return Binding(
+            MappingProxyType(_by_name(specs.inputs, sources)),
+            MappingProxyType(_by_name(specs.outputs, targets)),
+            lambda: self._use(call),
+        )
 
     def profile(self, inputs: Inputs) -> list[StepTime]:
         """Runs once and returns the time of each step."""
-        plan, sources, targets = self._buffers(inputs)
-        labels = self._context.labels(plan)
+        plan, sources, targets = self._buffers(inputs, _Tensor.place)
+        labels = self._use(lambda: self._context.labels(plan))
         times = np.zeros(len(labels) + 1, np.uint64)
-        self._run(plan, sources, targets, _address(times))
+        self._use(self._context.bind(plan, _addresses(sources), _addresses(targets), _address(times)))
         return [StepTime(label, int(time)) for label, time in zip(labels, times, strict=False)]
 
     def verify(self) -> None:
@@ -239,30 +233,27 @@ class Bundle:
     def __repr__(self) -> str:
         return f"<octavo bundle {self.manifest.name!r}, level {self.level}, {self.threads} threads>"
 
-    def _buffers(self, inputs: Inputs) -> tuple[int, list[_Placed], list[_Placed]]:
-        """The plan for these inputs, arrays that its kernels can read, and arrays for the outputs."""
+    def _buffers(
+        self, inputs: Inputs, place: Callable[[_Tensor, Array], _Placed]
+    ) -> tuple[int, list[_Placed], list[_Placed]]:
+        """The plan for these inputs, each as `place` puts it where kernels can read it, and arrays for the outputs."""
         named = _name_inputs(inputs, self._plans[0])
         number = _choose_plan(named, self._plans)
         plan = self._plans[number]
-        sources = [tensor.place(named[tensor.name]) for tensor in plan.inputs]
+        sources = [place(tensor, named[tensor.name]) for tensor in plan.inputs]
         return number, sources, [tensor.allocate() for tensor in plan.outputs]
 
-    def _run(self, plan: int, sources: list[_Placed], targets: list[_Placed], clock: int | None = None) -> None:
-        self._begin()
-        try:
-            self._context.run(plan, [at for _, at in sources], [at for _, at in targets], clock)
-        finally:
-            self._end()
-
-    def _begin(self) -> None:
+    def _use(self, call: Callable[[], _Result]) -> _Result:
+        """What `call` returns; meanwhile the bundle cannot be closed."""
         with self._lock:
             if self._closed:
                 raise BundleRunError("the bundle is closed")
             self._running += 1
-
-    def _end(self) -> None:
-        with self._lock:
-            self._running -= 1
+        try:
+            return call()
+        finally:
+            with self._lock:
+                self._running -= 1
 
     def _after_fork(self) -> None:
         """In the child no other thread runs, and none gives back a lock that it held."""
@@ -407,6 +398,14 @@ def _choose_plan(inputs: Mapping[str, Array], plans: tuple[_Plan, ...]) -> int:
     shapes = ", ".join(f"{name}: {array.shape}" for name, array in inputs.items())
     known = "; ".join(", ".join(f"{tensor.name}: {tensor.shape}" for tensor in plan.inputs) for plan in plans)
     raise InputError(f"no plan for the input shapes {shapes}", expected=known)
+
+
+def _by_name(tensors: tuple[_Tensor, ...], placed: list[_Placed]) -> dict[str, Array]:
+    return {tensor.name: array for tensor, (array, _) in zip(tensors, placed, strict=True)}
+
+
+def _addresses(placed: list[_Placed]) -> list[int]:
+    return [address for _, address in placed]
 
 
 def _address(array: Array) -> int:

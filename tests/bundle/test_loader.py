@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from bundle.toys import LEVELS, Toy
 from octavo.backends.bundle.errors import BundleMachineError, BundleRunError, InputError
@@ -70,6 +74,14 @@ def test_a_binding_reads_and_writes_the_same_arrays(bundle: Bundle, toy: Toy) ->
         binding.inputs["x"][...] = -values
         binding.run()
         np.testing.assert_array_equal(result, toy.expected(-values))
+
+
+def test_arrays_of_a_binding_cannot_be_replaced(bundle: Bundle, toy: Toy) -> None:
+    """A run has their addresses: what it reads and writes must stay."""
+    binding = bundle.bind(toy.input())
+    for name, arrays in (("x", binding.inputs), ("y", binding.outputs)):
+        with pytest.raises(TypeError, match="item assignment"):
+            operator.setitem(cast("dict[str, object]", arrays), name, arrays[name].copy())
 
 
 def test_a_binding_ends_with_its_bundle(bundle: Bundle, toy: Toy) -> None:
@@ -147,12 +159,35 @@ def test_failing_parallel_for(toy_folder: Path, toy: Toy) -> None:
         bundle(toy.input())
 
 
-def test_closed(toy_folder: Path, toy: Toy) -> None:
+def test_a_failing_parallel_for_fails_its_own_run(toy_folder: Path, toy: Toy) -> None:
+    """Many runs, since what goes wrong does so between two of them that end at once."""
+    fates, values = threading.local(), toy.input()
+
+    def parallel_for(pieces: int, body: Body) -> None:
+        if fates.fails:
+            raise ZeroDivisionError
+        body(0, pieces)
+
+    def has_failed(fails: bool) -> bool:
+        fates.fails = fails
+        try:
+            bundle(values)
+        except ZeroDivisionError:
+            return True
+        return False
+
+    wanted = [bool(number % 2) for number in range(4000)]
+    with load(toy_folder, threads=3, parallel_for=parallel_for) as bundle, ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(has_failed, wanted)) == wanted
+
+
+@pytest.mark.parametrize("use", [Bundle.run, Bundle.profile])
+def test_closed(toy_folder: Path, toy: Toy, use: Callable[[Bundle, npt.NDArray[np.float32]], object]) -> None:
     bundle = load(toy_folder)
     bundle.close()
     bundle.close()
     with pytest.raises(BundleRunError, match="closed"):
-        bundle(toy.input())
+        use(bundle, toy.input())
 
 
 def test_not_closed_while_running(toy_folder: Path, toy: Toy) -> None:
