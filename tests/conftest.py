@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.missing import MissingError
 
 # Two test processes share two cores; torch and OpenMP read this when they are first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,23 +36,34 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     if item.get_closest_marker("nightly") and not item.config.getoption("--nightly"):
         pytest.skip("runs with --nightly")
-    if item.get_closest_marker("arm"):
-        _require("OCTAVO_REQUIRE_ARM", [tool for tool in ARM_TOOLS if shutil.which(tool) is None])
     if item.get_closest_marker("eval") and "OCTAVO_EVAL_DATA" not in os.environ:
         pytest.skip("OCTAVO_EVAL_DATA does not name a folder with imagenet-sample-500")
+    with _skipping():
+        tools = [tool for tool in ARM_TOOLS if shutil.which(tool) is None]
+        if item.get_closest_marker("arm") and tools:
+            raise MissingError(f"not found: {', '.join(tools)}", "OCTAVO_REQUIRE_ARM")
+        return (yield)
 
 
-def _require(variable: str, missing: list[str]) -> None:
-    """Skip for missing tools, or fail where ``variable`` says that this machine must have them."""
-    if not missing:
-        return
-    reason = f"not found: {', '.join(missing)}"
-    if os.environ.get(variable) == "1":
-        pytest.fail(f"{variable}=1, but {reason}")
-    pytest.skip(reason)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    with _skipping():
+        return (yield)
+
+
+@contextlib.contextmanager
+def _skipping() -> Generator[None]:
+    """Skip a test for what this machine lacks, or fail it where a variable says that nothing may be missing."""
+    try:
+        yield
+    except MissingError as missing:
+        if os.environ.get(missing.required) == "1":
+            pytest.fail(f"{missing.required}=1, but {missing}", pytrace=False)
+        pytest.skip(str(missing))
 
 
 @dataclass(frozen=True)

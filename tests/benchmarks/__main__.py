@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pytest
+from support.missing import MissingError
 
 from . import accuracy, arm, calibrators, compiling, report, results, sparsity, speed
 from .subjects import SUBJECTS
@@ -49,7 +49,7 @@ def main() -> None:
             start = time.perf_counter()
             try:
                 figures = measure(name, given)
-            except pytest.skip.Exception as missing:
+            except MissingError as missing:
                 raise SystemExit(f"{part} of {name} cannot be measured here: {missing}") from None
             results.write(part, name, figures)
             print(f"{part} {name} ({time.perf_counter() - start:.0f} s)\n  {figures}", flush=True)

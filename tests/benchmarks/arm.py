@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.programs import require_arm
 from kernels.harness import instruction_plugin
-from octavo.backends.bundle.features import AARCH64
-from octavo.backends.bundle.link import find_toolchain
 from octavo.backends.job import prefix_of
 from zoo import zoo_model
 
@@ -37,7 +36,7 @@ def measure(name: str, cpus: Sequence[str] = tuple(CPUS)) -> dict[str, Any]:
 def _counter(folder: Path, prefix: str, scratch: Path) -> Callable[[str, int], int]:
     """Build the program and the plugin; the function returned counts a process that runs the bundle some times."""
     program, plugin = scratch / "repeat", instruction_plugin(scratch)
-    find_toolchain(AARCH64).run(
+    require_arm().run(
         "-O1", "-static", f"-I{folder}", f'-DHEADER="{prefix}.h"', f"-DNAME(x)={prefix}_##x",
         Path(__file__).with_name("repeat.c"), folder / f"{prefix}.o", "-lm", "-ldl", "-pthread", "-o", program,
     )  # fmt: skip

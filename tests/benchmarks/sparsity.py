@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import octavo
+from bundle.programs import require_arm
 from kernels.conv_cases import conv_case, conv_spec
 from kernels.harness import QEMU_CPUS, Case, bind_kernels, count_instructions
 from octavo.backends.bench import pair_ratio
@@ -109,6 +110,7 @@ def _cases(level: str, spec: ConvSpec) -> list[Case]:
 
 
 def _instructions(level: str, cases: Sequence[Case], rounds: int) -> list[float]:
+    require_arm()
     dense, *sparse = count_instructions(cases, level)
     return [count / dense for count in sparse]
 

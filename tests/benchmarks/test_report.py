@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.missing import MissingError
 
+from benchmarks import __main__ as program
 from benchmarks import report, results, sparsity
 from benchmarks.subjects import SUBJECTS, cosine, overlap, text
 
@@ -29,6 +32,16 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     found = results.read("speed", tmp_path)
     assert found["resnet18"]["figures"] == [{"threads": 1}]
     assert set(found) == {"resnet18", "resnet50"}
+
+
+def test_what_cannot_be_measured_here_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(name: str, given: object) -> None:
+        raise MissingError(f"{name} has no weights", "OCTAVO_REQUIRE_MODELS")
+
+    monkeypatch.setitem(program.PARTS, "arm", (("resnet18",), measure))
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "arm"])
+    with pytest.raises(SystemExit, match="arm of resnet18 cannot be measured here: resnet18 has no weights"):
+        program.main()
 
 
 @pytest.mark.models

@@ -8,10 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from bundle.toys import Toy
 from octavo.backends.bundle.link import Toolchain, find_toolchain, host_architecture
 from octavo.ir.errors import ToolchainError
+from support.missing import MissingError
 
 HERE = Path(__file__).parent
 STRICT = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
@@ -55,20 +55,18 @@ def build_driver(toy: Toy, folder: Path, scratch: Path, toolchain: Toolchain, *f
 
 
 def require_arm() -> Toolchain:
-    """A compiler for aarch64; without it or QEMU the test is skipped, or fails if OCTAVO_REQUIRE_ARM is 1."""
+    """A compiler for aarch64.
+
+    Raises:
+        MissingError: there is none, or no QEMU to run what it makes.
+    """
     try:
         toolchain = find_toolchain("aarch64")
     except ToolchainError as error:
-        return _missing(str(error))
+        raise MissingError(str(error), "OCTAVO_REQUIRE_ARM") from error
     if host_architecture() != "aarch64" and not shutil.which("qemu-aarch64"):
-        return _missing("qemu-aarch64 is not installed (Debian package qemu-user)")
+        raise MissingError("qemu-aarch64 is not installed (Debian package qemu-user)", "OCTAVO_REQUIRE_ARM")
     return toolchain
-
-
-def _missing(reason: str) -> Toolchain:
-    if os.environ.get("OCTAVO_REQUIRE_ARM") == "1":
-        pytest.fail(f"OCTAVO_REQUIRE_ARM is set, but {reason}")
-    pytest.skip(reason)
 
 
 def _runner(architecture: str) -> tuple[str, ...]:

