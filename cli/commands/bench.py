@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...ir.errors import UsageError
-from ..console import print_json, print_table, print_text, progress_bar
-from ..options import BundlePath, JsonFlag
+from ..console import print_json, print_table, print_text, progress_bar, remark
+from ..options import BundlePath, CalibOption, JsonFlag, LimitOption, PreprocessOption
 
 if TYPE_CHECKING:
-    from ...backends.bench import BenchResult, Timing
+    from ...backends.bench import BenchResult, PeerResult, Timing
+    from ...backends.bench.peers import Arrays, Peer, PeerFiles
+    from ...backends.bundle.manifest import Manifest
+
+RANDOM_CALLS = 16
+"""Inputs drawn for the peers' quantizers where there is no data: times hardly depend on ranges."""
 
 
 def command(
@@ -23,41 +29,63 @@ def command(
         float, typer.Option("--warmup", min=0.0, metavar="SECONDS", help="Unmeasured time before.")
     ] = 0.5,
     against: Annotated[
-        tuple[str, Path] | None,
-        typer.Option("--against", metavar="onnxruntime MODEL.onnx", help="Take turns with another runtime."),
+        str | None,
+        typer.Option("--against", metavar="RUNTIME,...", help="Take turns with onnxruntime, openvino or both."),
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL.onnx", help="The float network, for --against.")
+    ] = None,
+    calib: CalibOption = None,
+    limit: LimitOption = None,
+    preprocess: PreprocessOption = None,
     level: Annotated[str | None, typer.Option("--level", help="One of the bundle's levels.")] = None,
     plan: Annotated[int, typer.Option("--plan", min=0, metavar="N", help="Which of the bundle's input shapes.")] = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Time a bundle on random inputs; with --against, in turn with ONNX Runtime."""
+    """Time a bundle on random inputs; with --against, in turn with other runtimes.
+
+    The other runtimes' int8 models are made from the same float network by their own quantizers, with the data of
+    --calib or random inputs, and kept in octavo's cache. An int8 --model runs as it is.
+    """
     from ...backends.bench import bench
     from ...backends.bundle.manifest import read_manifest
 
     counts = _read_threads(threads)
-    plans = len(read_manifest(bundle).signatures)
+    manifest = read_manifest(bundle)
+    plans = len(manifest.signatures)
     if plan >= plans:
         raise UsageError(f"there is no plan {plan}", where=str(bundle), expected=f"0 to {plans - 1}")
-    if against and against[0] != "onnxruntime":
-        raise UsageError(f"no runtime is named {against[0]!r}", expected="--against onnxruntime MODEL.onnx")
-    results: list[BenchResult] = []
+    peers: Sequence[Peer] = ()
+    files: PeerFiles | None = None
+    if against is not None:
+        if model is None:
+            raise UsageError("--against needs the float network", expected="--model MODEL.onnx")
+        peers, files = _peers(against, model, manifest, plan, (calib, limit, preprocess), level)
     with progress_bar() as progress:
-        for count in counts:
-            label = f"{count} thread(s)"
-            results.append(
-                bench(
-                    bundle,
-                    threads=count,
-                    runs=runs,
-                    warmup=warmup,
-                    against=against[1] if against else None,
-                    level=level,
-                    plan=plan,
-                    progress=lambda done, label=label: progress(label, done, runs),  # type: ignore[misc]
-                )
+        results = [
+            bench(
+                bundle,
+                threads=count,
+                runs=runs,
+                warmup=warmup,
+                peers=peers,
+                files=files,
+                level=level,
+                plan=plan,
+                progress=progress,
             )
+            for count in counts
+        ]
     if json:
-        print_json({"bundle": str(bundle), "runs": runs, "results": [_document(result) for result in results]})
+        print_json(
+            {
+                "bundle": str(bundle),
+                "model": None if model is None else str(model),
+                "calibration": None if not peers else calib or f"{RANDOM_CALLS} random inputs",
+                "runs": runs,
+                "results": [_document(result) for result in results],
+            }
+        )
     else:
         _print(bundle, results, runs)
 
@@ -72,33 +100,96 @@ def _read_threads(text: str) -> list[int]:
     return counts
 
 
-def _print(bundle: Path, results: list[BenchResult], runs: int) -> None:
+_Data = tuple[str | None, int | None, str | None]
+"""--calib, --limit and --preprocess."""
+
+
+def _peers(
+    against: str, model: Path, manifest: Manifest, plan: int, data: _Data, level: str | None
+) -> tuple[Sequence[Peer], PeerFiles]:
+    """Who takes part, and the files of their models."""
+    from ...backends.bench import random_inputs
+    from ...backends.bench.peers import PeerFiles, chosen_peers, read_runtimes
+    from ...backends.cache import default_folder
+    from ...backends.data import open_data
+    from ...backends.evaluate import input_types, preprocessing_of
+
+    signature = manifest.signatures[plan]
+    calib, limit, preprocess = data
+
+    def calibration() -> list[Arrays]:
+        if calib is None:
+            return [tuple(random_inputs(signature, seed).values()) for seed in range(RANDOM_CALLS)]
+        types = input_types(signature)
+        batches = open_data(calib, types, preprocess=preprocessing_of(manifest, preprocess), limit=limit)
+        return [tuple(feeds[name] for name in types) for feeds in batches]
+
+    runtimes = read_runtimes(against)
+    files = PeerFiles(model, calibration, default_folder() / "peers")
+    return chosen_peers(runtimes, files.ops, level), files
+
+
+def _print(bundle: Path, results: Sequence[BenchResult], runs: int) -> None:
     print_text(f"{bundle}, level {results[0].level}, {runs} runs, milliseconds", style="bold")
     rows: list[tuple[str, ...]] = []
     for result in results:
-        for timing in (result.octavo, result.other):
-            if timing is not None:
-                numbers = (timing.median, timing.best, timing.percentile(90))
-                ratio = result.ratio if timing is result.octavo else None
-                shown = f"{ratio.median:.2f}x  [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else ""
-                rows.append((timing.name, str(timing.threads), *(f"{n:.3f}" for n in numbers), shown))
-    faster = "faster" if any(result.ratio for result in results) else ""
-    columns = ("", "threads", "median", "best", "90 %", faster)
+        rows.append((*_times(result.octavo, result.threads), "", result.level))
+        for peer in result.peers:
+            mark = " *" if peer is result.fastest else ""
+            shown = f"{peer.ratio.median:.2f}x  [{peer.ratio.low:.2f}, {peer.ratio.high:.2f}]{mark}"
+            rows.append((*_times(peer.timing, result.threads), shown, _runs_on(peer)))
+    others = any(result.peers for result in results)
+    columns = ("", "threads", "median", "best", "90 %", "octavo is faster" if others else "", "runs on")
     print_table(columns, rows, right=("threads", "median", "best", "90 %"))
+    if others:
+        print_text("* the fastest of the others; ratios are medians of pairs of runs, with their 95 % interval")
+    for name, reason in _failures(results).items():
+        remark(f"{name} does not take part: {reason}")
 
 
-def _document(result: BenchResult) -> dict[str, object]:
-    ratio = result.ratio
+def _times(timing: Timing, threads: int) -> tuple[str, ...]:
+    numbers = (timing.median, timing.best, timing.percentile(90))
+    return (timing.name, str(threads), *(f"{number:.3f}" for number in numbers))
+
+
+def _runs_on(peer: PeerResult) -> str:
+    """What is known of the instructions that a peer uses: its limit, else its most frequent kernel."""
+    kernel = next(iter(peer.kernels), "")
+    limit = f"at most {peer.isa}" if peer.isa else ""
+    return ", ".join(part for part in (limit, kernel) if part) or "its own choice"
+
+
+def _failures(results: Sequence[BenchResult]) -> dict[str, str]:
+    return {name: reason for result in results for name, reason in (result.failures or {}).items()}
+
+
+def _document(result: BenchResult) -> dict[str, Any]:
     return {
         "threads": result.threads,
         "level": result.level,
+        "clock": "processor time" if result.threads == 1 else "wall time",
         "octavo": _timing(result.octavo),
-        "onnxruntime": _timing(result.other) if result.other else None,
-        "ratio": {"median": ratio.median, "low": ratio.low, "high": ratio.high} if ratio else None,
+        "peers": [_peer(peer) for peer in result.peers],
+        "fastest": result.fastest.peer.name if result.fastest else None,
+        "failures": dict(result.failures or {}),
     }
 
 
-def _timing(timing: Timing) -> dict[str, object]:
+def _peer(result: PeerResult) -> dict[str, Any]:
+    ratio = result.ratio
+    return {
+        "name": result.peer.name,
+        "runtime": result.peer.runtime,
+        "version": result.version,
+        "model": result.peer.form,
+        "isa": result.isa,
+        "kernels": dict(result.kernels),
+        **_timing(result.timing),
+        "ratio": {"median": ratio.median, "low": ratio.low, "high": ratio.high},
+    }
+
+
+def _timing(timing: Timing) -> dict[str, Any]:
     return {
         "median_ms": timing.median,
         "best_ms": timing.best,

@@ -1,4 +1,4 @@
-"""ONNX Runtime as a peer: the same network in float32, and in int8 by its own quantizer.
+"""Networks of the zoo for other runtimes: as ONNX files in float32, and as their quantizers make them int8.
 
 Exported and quantized files are kept under ``.cache/peers``, named after everything that they depend on.
 """
@@ -9,24 +9,20 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import version_converter
-from onnxruntime import quantization
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from octavo.backends.bench.peers import OPSET, PeerFiles
 
 from .images import calibration_images, photos
 from .registry import Inputs, ZooModel
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "peers"
-OPSET = 17
 
 
 def float_session(model: ZooModel, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -38,12 +34,12 @@ def int8_session(
     model: ZooModel, calibration: Sequence[Inputs], threads: int = 1, *, per_channel: bool = True
 ) -> onnxruntime.InferenceSession:
     """ONNX Runtime with its own static int8 (QDQ, u8 activations, s8 weights, min-max) of the network."""
-    return session(int8_file(model, calibration, per_channel=per_channel), threads)
+    return session(files(model, calibration).qdq(per_channel=per_channel), threads)
 
 
 def dynamic_session(model: ZooModel, threads: int = 1) -> onnxruntime.InferenceSession:
     """ONNX Runtime with s8 weights and activations quantized anew in each call, its usual form of a transformer."""
-    return session(dynamic_file(model), threads)
+    return session(files(model, ()).dynamic(), threads)
 
 
 def calibration_inputs(model: ZooModel, count: int = 100) -> list[Inputs]:
@@ -90,67 +86,13 @@ def onnx_file(model: ZooModel) -> Path:
     return _cached(f"{model.name}-{digest.hexdigest()[:16]}.onnx", export)
 
 
-def int8_file(model: ZooModel, calibration: Sequence[Inputs], *, per_channel: bool = True) -> Path:
-    """The network quantized by ONNX Runtime after its own pre-process step, as its manual advises."""
-    source = onnx_file(model)
-    digest = _digest(onnxruntime.__version__.encode(), source.read_bytes())
-    for arrays in calibration:
-        for array in arrays:
-            digest.update(array.tobytes())
-
-    def quantize(path: Path) -> None:
-        prepared = _prepared(source, path)
-        quantization.quantize_static(
-            prepared,
-            path,
-            _Reader(session(prepared), calibration),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=per_channel,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-        )
-
-    kind = "channel" if per_channel else "tensor"
-    return _cached(f"{model.name}-int8-{kind}-{digest.hexdigest()[:16]}.onnx", quantize)
-
-
-def dynamic_file(model: ZooModel) -> Path:
-    """The network with dynamically quantized matrix products."""
-    source = onnx_file(model)
-    digest = _digest(onnxruntime.__version__.encode(), source.read_bytes())
-
-    def quantize(path: Path) -> None:
-        quantization.quantize_dynamic(_prepared(source, path), path, per_channel=True)
-
-    return _cached(f"{model.name}-dynamic-{digest.hexdigest()[:16]}.onnx", quantize)
-
-
-def _prepared(source: Path, target: Path) -> Path:
-    """ONNX Runtime's pre-process step, after raising an old opset to one that knows per-channel quantization."""
-    raised, prepared = target.with_suffix(".raised.onnx"), target.with_suffix(".prepared.onnx")
-    model = onnx.load(source)
-    if next(i.version for i in model.opset_import if i.domain in ("", "ai.onnx")) < OPSET:
-        model = version_converter.convert_version(model, OPSET)
-    onnx.save(model, raised)
-    quant_pre_process(raised, prepared, skip_symbolic_shape=True)
-    return prepared
-
-
-class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # untyped package
-    """Feeds calibration inputs one call at a time."""
-
-    def __init__(self, peer: onnxruntime.InferenceSession, calibration: Sequence[Inputs]) -> None:
-        names = [value.name for value in peer.get_inputs()]
-        self._feeds: Iterator[dict[str, NDArray[Any]]] = (
-            dict(zip(names, arrays, strict=True)) for arrays in calibration
-        )
-
-    def get_next(self) -> dict[str, NDArray[Any]] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return next(self._feeds, None)
+def files(model: ZooModel, calibration: Sequence[Inputs]) -> PeerFiles:
+    """The network in the forms that other runtimes run, made by their own quantizers."""
+    return PeerFiles(onnx_file(model), lambda: calibration, CACHE)
 
 
 def _digest(*parts: bytes) -> hashlib._Hash:
-    """A hash that starts with this file: another way to export or quantize is another cache entry."""
+    """A hash that starts with this file: another way to export is another cache entry."""
     return hashlib.sha256(Path(__file__).read_bytes() + b"".join(parts))
 
 
