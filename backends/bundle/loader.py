@@ -297,6 +297,7 @@ def load(
     folder = Path(path).absolute()
     manifest = read_manifest(folder)
     _check_architecture(folder, manifest)
+    _check_level(folder, manifest, level)
     _check_files(folder, manifest)
     if threads is not None and threads < 1:
         raise InputError(f"{threads} threads", expected="at least 1, or None")
@@ -328,6 +329,13 @@ def _check_architecture(folder: Path, manifest: Manifest) -> None:
             where=str(folder),
             hint="compile the model for this machine's target",
         )
+
+
+def _check_level(folder: Path, manifest: Manifest, level: str | None) -> None:
+    known = [own.name for own in manifest.levels]
+    if level is not None and level not in known:
+        what = f"the bundle has no level {level!r}"
+        raise BundleMachineError(what, where=str(folder), expected=f"one of {', '.join(known)}")
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

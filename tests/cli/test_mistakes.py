@@ -94,6 +94,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["verify", "gone"], 8, "not a readable octavo bundle"),
     (["inspect", "images"], 8, "not a readable octavo bundle"),
     (["bench", "gone"], 8, "not a readable octavo bundle"),
+    (["run", "tiny.bundle", "calib.npz", "--level", "neon"], 8, "no level 'neon'(.|\n)*expected: one of [a-z0-9]+\n"),
     (["run", "tiny.onnx", "calib.npz"], 8, r"holds manifest.json \(Not a directory\)"),
     (["compile", "tiny.onnx", "--calib", "calib.npz", "-o", "tiny.bundle"], 8, "exists already(.|\n)*--overwrite"),
     (
