@@ -331,8 +331,9 @@ class Div(Binary):
 
 
 def apply_clamp(x: torch.Tensor, clamp: tuple[float, float] | None) -> torch.Tensor:
-    """``x`` within the bounds of a fused activation; bounds may be infinite."""
+    """``x`` within bounds, which may be infinite; where they cross the upper one holds, as in torch and ONNX."""
     if clamp is None:
         return x
-    # The gradient of clamp takes ten times as long.
-    return F.hardtanh(x, *clamp) if x.is_floating_point() else torch.clamp(x, *clamp)
+    low, high = clamp
+    # The gradient of clamp takes ten times as long, but hardtanh refuses bounds that cross.
+    return F.hardtanh(x, low, high) if x.is_floating_point() and low <= high else torch.clamp(x, low, high)

@@ -13,7 +13,7 @@ from octavo.ir import DType, Graph, TensorType, Value, per_tensor, run_graph, ru
 from octavo.ir.errors import InputError
 from octavo.ir.interpreter import to_numpy, to_torch
 from octavo.ir.ops.cast import Identity
-from octavo.ir.ops.elementwise import Add, Neg, Relu
+from octavo.ir.ops.elementwise import Add, Clamp, Neg, Relu, apply_clamp
 from octavo.ir.ops.quantize import Dequantize, Quantize
 from octavo.ir.ops.scan import TopK
 from octavo.ir.ops.shape import Expand, Reshape
@@ -140,3 +140,16 @@ def test_bfloat16_computes() -> None:
     got = run_graph(graph, {"x": np.array([1.5, -2], ml_dtypes.bfloat16)})["y"]
     assert got.dtype == ml_dtypes.bfloat16
     assert got.astype(np.float32).tolist() == [3, -4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int32])
+@pytest.mark.parametrize(
+    "bounds", [(-1.0, 1.0), (2.0, 1.0), (2.0, 2.0), (-np.inf, 1.0), (1.0, np.inf), (-np.inf, np.inf)]
+)
+def test_clamps_are_those_of_torch(bounds: tuple[float, float], dtype: torch.dtype) -> None:
+    """Of bounds that cross the upper one holds, as in torch and ONNX."""
+    x = torch.tensor([-3, 0, 2, 3]).to(dtype)
+    finite = [None if np.isinf(bound) else bound for bound in bounds]
+    wanted = x if finite == [None, None] else torch.clamp(x, *finite)
+    assert Clamp(*bounds).run(x).tolist() == wanted.tolist()
+    assert not dtype.is_floating_point or apply_clamp(x, bounds).tolist() == wanted.tolist()
