@@ -177,7 +177,7 @@ class Trainer:
             found["validation"] = result = _of_the_first(result, world)
             if not math.isfinite(result):
                 what = f"the validation result is {result} in epoch {done.epoch + 1}"
-                raise UsageError(what, hint="look for NaN among its labels and inputs, or try a smaller lr")
+                raise UsageError(what, hint="look for NaN among its labels and inputs, or take a smaller lr")
             found |= {"epoch": done.epoch, "seconds": round(time.monotonic() - started, 1)}
             if result > done.best and self._competes(done.epoch):
                 done.best, done.best_epoch = result, done.epoch
@@ -228,7 +228,7 @@ class Trainer:
             self.progress(f"epoch {epoch + 1}", number + 1, batches)
         sums = _total(sums, world)
         if not math.isfinite(sums["loss"]):
-            raise UsageError(f"the loss is {sums['loss']} in epoch {epoch + 1}", hint="try a smaller lr, or clip-norm")
+            raise UsageError(f"the loss is {sums['loss']} in epoch {epoch + 1}", hint="a smaller lr, or clip-norm")
         return {"train": {name: round(value, 6) for name, value in sums.items()}, "lr": self._rate(epoch + 1)}
 
     def _order(self, generator: torch.Generator, world: int) -> list[torch.Tensor]:

@@ -80,9 +80,8 @@ def _export(module: nn.Module, inputs: Inputs | None, dynamic: bool) -> Exported
 
 def _call_arguments(module: nn.Module, inputs: Inputs | None, dynamic: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if inputs is None:
-        raise ModelError(
-            f"{type(module).__name__} needs example inputs to be traced", hint="pass example_inputs=(tensor, ...)"
-        )
+        hint = "pass example_inputs=(tensor, ...); a factory returns (module, (tensor, ...))"
+        raise ModelError(f"{type(module).__name__} needs example inputs to be traced", hint=hint)
     if isinstance(inputs, torch.Tensor | np.ndarray):
         inputs = (inputs,)
     converted: Any = pytree.tree_map(lambda leaf: _example(leaf, dynamic), inputs)
