@@ -191,11 +191,20 @@ class Graph:
         self._link(node, after._next if after else before)
         return node
 
-    def constant(self, data: Tensor, *, before: Node | None = None, origin: str = "", name: str = "") -> Value:
+    def constant(
+        self,
+        data: Tensor,
+        *,
+        before: Node | None = None,
+        origin: str = "",
+        name: str = "",
+        trains: bool | None = None,
+    ) -> Value:
         """A new constant value; without ``before`` it stands at the end."""
         from .ops.constant import Constant
 
-        return self.insert(Constant(data), (), before=before, origin=origin, names=[name or "constant"]).output
+        op = Constant(data, trains=trains)
+        return self.insert(op, (), before=before, origin=origin, names=[name or "constant"]).output
 
     def replace(self, old: Value, new: Value) -> None:
         """Let every use of ``old``, the graph outputs included, read ``new``."""

@@ -6,7 +6,12 @@ import numpy as np
 
 from ..ir.constants import Tensor
 from ..ir.graph import Graph, Node, Value
+from ..ir.op import Op, operand_index
 from ..ir.ops.constant import Constant
+from ..ir.ops.norm import BatchNorm
+
+Place = tuple[type[Op], str]
+"""An operand of an op, by its name."""
 
 
 def constant_of(value: Value) -> Tensor | None:
@@ -45,6 +50,20 @@ def used_once(value: Value) -> bool:
     """Whether ``value`` has one use in all, graph outputs included."""
     graph = value.producer.graph if value.producer else None
     return len(value.uses) == 1 and (graph is None or not graph.is_output(value))
+
+
+def is_operand(value: Value, *places: Place) -> bool:
+    """Whether a node reads ``value`` in one of these places."""
+    return any(
+        isinstance(node.op, op) and position == operand_index(type(node.op), name)
+        for node, position in value.uses
+        for op, name in places
+    )
+
+
+def is_norm_scale(value: Value) -> bool:
+    """Whether ``value`` is what a batch normalization multiplies its channels by."""
+    return is_operand(value, (BatchNorm, "scale"))
 
 
 def per_channel_array(value: Value, channels: int, axis: int, rank: int) -> np.ndarray | None:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
-from ..ir.ops.constant import may_train
 from .base import Exactness, Pass, PassContext
 from .registry import register_pass
+from .training.parameters import is_buffer, is_grid, is_parameter
 
 
 @register_pass
@@ -17,8 +17,8 @@ from .registry import register_pass
 class EliminateCommon(Pass):
     """Compute equal things once: merge nodes with equal ops and inputs, constants by content.
 
-    Float32 constants that training may change stay apart, such as biases that are still all zero: merged, they would
-    be one parameter. A tensor that the user shares is one constant already.
+    Parameters and buffers of training stay apart, such as biases that are still all zero: merged, they would be one
+    parameter. A tensor that the user shares is one constant already.
     """
 
     name: ClassVar[str] = "eliminate-common"
@@ -28,7 +28,7 @@ class EliminateCommon(Pass):
         first: dict[tuple[Op, tuple[Value, ...]], Node] = {}
         changed = False
         for node in graph.nodes:
-            if may_train(node.op):
+            if _is_state(node):
                 continue
             twin = first.setdefault((node.op, node.inputs), node)
             if twin is node:
@@ -38,3 +38,8 @@ class EliminateCommon(Pass):
             graph.erase(node)
             changed = True
         return changed
+
+
+def _is_state(node: Node) -> bool:
+    """Whether a node holds a constant that training may change; grids are chosen anew before they learn."""
+    return any((is_parameter(value) or is_buffer(value)) and not is_grid(value) for value in node.outputs)

@@ -48,7 +48,8 @@ def convolution(node: Node, rewriter: Rewriter) -> bool:
     if any(op.padding[0]):
         x = rewriter.insert(Pad(((0, 0), (0, 0), op.padding[0], (0, 0), (0, 0))), x)
     images = _neighbours(x, op, depth, taps, rewriter)
-    flat = rewriter.constant(weight.op.data.numpy().reshape(outputs, inputs * taps, *kernel), weight.name)
+    array = weight.op.data.numpy().reshape(outputs, inputs * taps, *kernel)
+    flat = rewriter.constant(array, weight.name, of=[weight])
     others = [_flattened(value, rewriter) if value.type.rank == 5 else value for value in node.inputs[2:]]
     small = dataclasses.replace(op, stride=op.stride[1:], padding=op.padding[1:], dilation=op.dilation[1:])
     y = rewriter.insert(small, images, flat, *others)

@@ -36,10 +36,11 @@ _HOMOGENEOUS = (Relu, LeakyRelu, MaxPool, AvgPool)
 
 @dataclass(frozen=True)
 class _Affine:
-    """``factor * x + shift`` per channel, in float64."""
+    """``factor * x + shift`` per channel, in float64, computed ``of`` constants that training might change."""
 
     factor: np.ndarray
     shift: np.ndarray
+    of: tuple[Value, ...] = ()
 
 
 @register_pass
@@ -75,14 +76,10 @@ def after_layer(node: Node, rewriter: Rewriter) -> bool:
     assert isinstance(layer, Layer)
     if layer.clamp is not None or has_residual(producer):
         return rewriter.note(node, f"{producer.where} has a fused activation or residual already")
-    weight = array_of(producer.inputs[1])
-    bias = _bias_of(producer, len(affine.factor))
-    if weight is None or bias is None:
+    scaled = _scaled_layer(rewriter, producer, affine, getattr(node.op, "clamp", None))
+    if scaled is None:
         return rewriter.note(node, f"the weights of {producer.where} are not constant")
-    scaled = weight.astype(np.float64) * _along_outputs(layer, weight, affine.factor)
-    replaced = dataclasses.replace(layer, clamp=getattr(node.op, "clamp", None))
-    parameters = _parameters(rewriter, producer, scaled, bias * affine.factor + affine.shift)
-    return rewriter.replace(node, rewriter.insert(replaced, producer.inputs[0], *parameters, origin=producer.origin))
+    return rewriter.replace(node, scaled)
 
 
 @pattern(BatchNorm)
@@ -100,7 +97,7 @@ def scale_through_activation(node: Node, rewriter: Rewriter) -> bool:
     magnitude = np.where(affine.factor == 0.0, 1.0, np.abs(affine.factor))
     if np.all(magnitude == 1.0):
         return False
-    scaled = _scaled_layer(rewriter, producer, _Affine(magnitude, np.zeros_like(magnitude)))
+    scaled = _scaled_layer(rewriter, producer, _Affine(magnitude, np.zeros_like(magnitude), affine.of))
     if scaled is None:
         return rewriter.note(node, f"the weights of {producer.where} are not constant")
     rewriter.inherit(scaled, producer.output)
@@ -139,7 +136,8 @@ def before_layer(node: Node, rewriter: Rewriter) -> bool:
     factor, shift = (np.repeat(part.reshape(groups, -1), outputs, axis=0) for part in (affine.factor, affine.shift))
     wide = weight.astype(np.float64)
     moved = (wide * shift.reshape(*shift.shape, *taps)).reshape(len(wide), -1).sum(1)
-    parameters = _parameters(rewriter, node, wide * factor.reshape(*factor.shape, *taps), bias + moved)
+    scaled = wide * factor.reshape(*factor.shape, *taps)
+    parameters = _parameters(rewriter, node, scaled, bias + moved, affine.of)
     return rewriter.replace(node, rewriter.insert(layer, norm.inputs[0], *parameters, *node.inputs[3:]))
 
 
@@ -154,9 +152,10 @@ def standalone(node: Node, rewriter: Rewriter) -> bool:
     if spatial in (1, 2, 3):
         depthwise = Conv((1,) * spatial, ((0, 0),) * spatial, (1,) * spatial, groups=len(affine.factor))
         weight = affine.factor.reshape(-1, 1, *[1] * spatial)
-        return rewriter.replace(node, rewriter.insert(depthwise, x, *_parameters(rewriter, node, weight, affine.shift)))
+        parameters = _parameters(rewriter, node, weight, affine.shift, affine.of)
+        return rewriter.replace(node, rewriter.insert(depthwise, x, *parameters))
     shape = (-1, *[1] * spatial)
-    factor, shift = _parameters(rewriter, node, affine.factor.reshape(shape), affine.shift.reshape(shape))
+    factor, shift = _parameters(rewriter, node, affine.factor.reshape(shape), affine.shift.reshape(shape), affine.of)
     return rewriter.replace(node, rewriter.insert(Add(), rewriter.insert(Mul(), x, factor), shift))
 
 
@@ -186,13 +185,13 @@ def _affine_of(node: Node, x: Value, axis: int) -> _Affine | None:
     one, zero = np.ones(channels), np.zeros(channels)
     match node.op:
         case Mul():
-            return _Affine(c, zero)
+            return _Affine(c, zero, (other,))
         case Add():
-            return _Affine(one, c)
+            return _Affine(one, c, (other,))
         case Sub():
-            return _Affine(one, -c)
+            return _Affine(one, -c, (other,))
         case Div() if c.all():
-            return _Affine(1.0 / c, zero)
+            return _Affine(1.0 / c, zero, (other,))
         case _:
             return None
 
@@ -212,7 +211,7 @@ def _affine_of_batch_norm(node: Node) -> _Affine | None:
             where=node.where,
             expected="finite scale, bias and mean, and a variance above -epsilon",
         )
-    return _Affine(factor, shift)
+    return _Affine(factor, shift, node.inputs[1:3])
 
 
 def _homogeneous_chain(value: Value) -> list[Node]:
@@ -233,7 +232,7 @@ def _scaled_layer(
     if weight is None or bias is None:
         return None
     scaled = weight.astype(np.float64) * _along_outputs(layer, weight, affine.factor)
-    parameters = _parameters(rewriter, producer, scaled, bias * affine.factor + affine.shift)
+    parameters = _parameters(rewriter, producer, scaled, bias * affine.factor + affine.shift, affine.of)
     op = dataclasses.replace(layer, clamp=clamp)
     return rewriter.insert(op, producer.inputs[0], *parameters, origin=producer.origin)
 
@@ -254,12 +253,14 @@ def _bias_of(node: Node, channels: int) -> np.ndarray | None:
     return None if array is None else array.astype(np.float64)
 
 
-def _parameters(rewriter: Rewriter, owner: Node, weight: np.ndarray, bias: np.ndarray) -> tuple[Value, Value]:
-    """Constants for a weight and a bias, rounded to the element type of the owner."""
+def _parameters(
+    rewriter: Rewriter, owner: Node, weight: np.ndarray, bias: np.ndarray, of: tuple[Value, ...]
+) -> tuple[Value, Value]:
+    """Constants for a weight and a bias, of the element type of the owner, computed from its own and ``of`` others."""
     dtype = owner.output.type.dtype.numpy
     former: list[Value | None] = list(owner.inputs[1:3]) if isinstance(owner.op, Layer) else []
     old_weight, old_bias = [*former, None, None][:2]
     return (
-        rewriter.constant(weight.astype(dtype), "weight", origin=owner.origin, instead=old_weight),
-        rewriter.constant(bias.astype(dtype), "bias", origin=owner.origin, instead=old_bias),
+        rewriter.constant(weight.astype(dtype), "weight", origin=owner.origin, instead=old_weight, of=of),
+        rewriter.constant(bias.astype(dtype), "bias", origin=owner.origin, instead=old_bias, of=of),
     )

@@ -9,7 +9,7 @@ from ..ir.constants import Tensor
 from ..ir.errors import OctavoError, PassError
 from ..ir.graph import Graph, Node
 from ..ir.interpreter import run_node, to_numpy
-from ..ir.ops.constant import Constant
+from ..ir.ops.constant import Constant, trains_as
 from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer
 from .base import Exactness, Pass, PassContext
 from .registry import register_pass
@@ -57,7 +57,7 @@ def _fold(graph: Graph, node: Node) -> None:
     except (OctavoError, RuntimeError, ValueError, IndexError) as error:
         raise PassError(f"{node.op.name} of constants cannot be computed: {error}", where=node.where) from error
     producers = [v.producer for v in node.inputs]
-    trains = False if _is_of_buffers(node) else None
+    trains = trains_as(value.op for value in node.inputs)
     for old, tensor in zip(node.outputs, results, strict=True):
         data = Tensor.of(to_numpy(tensor))
         constant = graph.insert(Constant(data, old.type.quant, trains), (), before=node, origin=node.origin).output
@@ -67,10 +67,3 @@ def _fold(graph: Graph, node: Node) -> None:
     for producer in filter(None, dict.fromkeys(producers)):
         if not producer.output.uses and not graph.is_output(producer.output):
             graph.erase(producer)
-
-
-def _is_of_buffers(node: Node) -> bool:
-    """Whether a node computes from tensors that do not train, and nothing else but single numbers and integers."""
-    buffers = [isinstance(v.op, Constant) and v.op.trains is False for v in node.inputs]
-    others = [v.type for v, is_buffer in zip(node.inputs, buffers, strict=True) if not is_buffer]
-    return any(buffers) and all(not type.dtype.is_float or type.size == 1 for type in others)

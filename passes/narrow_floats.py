@@ -74,7 +74,7 @@ def _narrow(graph: Graph, node: Node) -> None:
     """The node again, on inputs that are float32 by now."""
     match node.op:
         case Constant(data=data) if node.output.type.dtype in OTHERS:
-            op: Op = Constant(Tensor.of(data.numpy().astype(DType.F32.numpy)))
+            op: Op = dataclasses.replace(node.op, data=Tensor.of(data.numpy().astype(DType.F32.numpy)))
         case _:
             op = _in_float32(node.op)
     names = [value.name for value in node.outputs]

@@ -102,7 +102,8 @@ class Quantize(Pass):
             # By its largest weight, a channel ends on the last step but for float rounding.
             limit = op.high if self.weight_range == "mse" else np.inf
             rounded = round_weight(array, scale, axis, limit)
-            weight = grids.graph.constant(Tensor.of(rounded), before=node, origin=node.origin, name=weight.name)
+            data, trains = Tensor.of(rounded), weight.op.trains
+            weight = grids.graph.constant(data, before=node, origin=node.origin, name=weight.name, trains=trains)
         node.set_input(1, grids.insert(node, weight, scale, np.zeros_like(scale), op))
 
     def _grid(self, node: Node, axis: int | None) -> FakeQuantize:
@@ -271,7 +272,10 @@ class Grids:
                 data = value.op.data.numpy()
                 finite = _without_masks(data)
                 if finite is not data:
-                    value = self.graph.constant(Tensor.of(finite), before=node, origin=node.origin, name=value.name)
+                    # Masks do not train; without their size nothing would tell that they are some.
+                    value = self.graph.constant(
+                        Tensor.of(finite), before=node, origin=node.origin, name=value.name, trains=False
+                    )
                 symmetric = node.op.rule is Quantization.MATMUL and position == 1
                 grid = activation_grid((float(finite.min()), float(finite.max())), symmetric)
                 node.set_input(position, self._on(grid, value, node))

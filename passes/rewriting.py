@@ -16,7 +16,7 @@ rewriter's verbs and returns True. Only nodes near a change are visited again, s
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..ir.constants import Tensor
 from ..ir.errors import PassError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Op
-from ..ir.ops.constant import Constant
+from ..ir.ops.constant import Constant, trains_as
 from .base import PassContext, Remark
 
 
@@ -83,9 +83,15 @@ class Rewriter:
         *,
         origin: str | None = None,
         instead: Value | None = None,
+        of: Iterable[Value] = (),
     ) -> Value:
-        """A new constant before the root; it takes the name of ``instead`` if nothing uses that any more."""
-        made = self.insert(Constant(Tensor.of(array)), origin=origin, name=instead.name if instead else name)
+        """A new constant before the root; it takes the name of ``instead`` if nothing uses that any more.
+
+        It trains if ``instead``, or one of the other constants ``of`` which it is computed, does.
+        """
+        trains = trains_as(value.op for value in (instead, *of) if value is not None)
+        op = Constant(Tensor.of(array), trains=trains)
+        made = self.insert(op, origin=origin, name=instead.name if instead else name)
         return self.inherit(made, instead) if instead else made
 
     def inherit(self, new: Value, old: Value) -> Value:

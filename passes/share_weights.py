@@ -12,7 +12,7 @@ from ..ir.constants import Tensor
 from ..ir.errors import PassError, UsageError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Quantization, Stage
-from ..ir.ops.constant import Constant
+from ..ir.ops.constant import Constant, trains_as
 from ..ir.ops.conv import ConvTranspose
 from ..ir.ops.einsum import Einsum
 from ..ir.ops.matmul import MatMul
@@ -173,11 +173,15 @@ class ShareWeights(Pass):
 
 def _share(graph: Graph, weight: Value, codebook: Codebook) -> Value:
     """Put a gather in the place of a constant, under its name."""
-    constant = weight.producer
+    constant, op = weight.producer, weight.op
     assert constant is not None
+    assert isinstance(op, Constant)
 
     def insert(array: np.ndarray, name: str) -> Value:
-        return graph.constant(Tensor.of(array), before=constant, origin=constant.origin, name=f"{weight.name}.{name}")
+        path = f"{weight.name}.{name}"
+        return graph.constant(
+            Tensor.of(array), before=constant, origin=constant.origin, name=path, trains=trains_as([op])
+        )
 
     entries = insert(codebook.centroids, "codebook")
     if codebook.has_zero:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -114,7 +114,8 @@ def _clear(layer: Layer, rows: np.ndarray) -> bool:
     new = old.copy()
     new[zeros] = 0
     assert layer.weight.producer is not None
-    layer.weight.producer.op = Constant(Tensor.of(new))
+    assert isinstance(layer.weight.op, Constant)
+    layer.weight.producer.op = replace(layer.weight.op, data=Tensor.of(new))
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import torch
 
 from ..constants import Tensor
 from ..op import Cost, Op, Quantization, register_op
-from ..types import DType, QuantParams, TensorType
+from ..types import QuantParams, TensorType
 
 
 def as_torch(tensor: Tensor) -> torch.Tensor:
@@ -49,6 +49,12 @@ class Constant(Op):
         return Cost()
 
 
-def may_train(op: Op | None) -> bool:
-    """Whether an op is a float32 constant that a state dict would hold: of several elements, or said to train."""
-    return isinstance(op, Constant) and op.data.dtype is DType.F32 and (op.data.size > 1 or op.trains is True)
+def trains_as(ops: Iterable[Op | None]) -> bool | None:
+    """What :attr:`Constant.trains` is of a constant that is computed from the constants among ``ops``.
+
+    It trains if one of them does. What is made of buffers, single numbers and integers is a buffer.
+    """
+    given = [(op.trains, op.data.size > 1) for op in ops if isinstance(op, Constant) and op.data.dtype.is_float]
+    if any(trains or (trains is None and several) for trains, several in given):
+        return None
+    return False if any(trains is False for trains, _ in given) else None

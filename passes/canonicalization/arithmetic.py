@@ -74,7 +74,7 @@ def merge_constants(node: Node, rewriter: Rewriter) -> bool:
     merged = np.asarray(wide_a + wide_b if isinstance(node.op, Add) else wide_a * wide_b, a.dtype)
     if floats and not np.isfinite(merged).all():
         return rewriter.note(node, "the merged constant is not finite")
-    value = rewriter.constant(merged, instead=outer)
+    value = rewriter.constant(merged, instead=outer, of=producer.inputs[1:])
     return rewriter.replace(node, rewriter.insert(node.op, producer.inputs[0], value))
 
 

@@ -47,7 +47,7 @@ def bias(node: Node, rewriter: Rewriter) -> bool:
         if former is None:
             return rewriter.note(node, f"the bias of {layer.where} is not constant")
         array = (former.astype(np.float64) + array.astype(np.float64)).astype(array.dtype)
-    parameter = rewriter.constant(array, origin=layer.origin, instead=(biases or [other])[0])
+    parameter = rewriter.constant(array, origin=layer.origin, instead=(biases or [other])[0], of=[other])
     return rewriter.replace(node, rewriter.insert(layer.op, x, weight, parameter, origin=layer.origin))
 
 

@@ -15,8 +15,8 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import run_graph, run_node, to_numpy
 from ...ir.op import Quantization
 from ...ir.ops.constant import Constant
-from ...ir.ops.norm import BatchNorm
 from ...ir.types import DType
+from ..analysis import is_norm_scale
 from ..training.gradients import saliencies
 from .groups import Axis, ChannelGroup, Channels, stored_values
 
@@ -131,7 +131,7 @@ def score_units(channels: Channels, group: ChannelGroup, method: Importance, evi
         return _average(channels, group, _l1, [(axis, means[axis][:, None]) for axis in group.axes if axis in means])
     weights = [(axis, _rows(evidence.weights[axis[0]], axis[1])) for axis in _weight_axes(group, evidence)]
     if method == "batch-norm":
-        scales = [(axis, rows) for axis, rows in weights if _is_scale(axis[0])]
+        scales = [(axis, rows) for axis, rows in weights if is_norm_scale(axis[0])]
         if scales:
             return _average(channels, group, _l1, scales)
         method = "l1"
@@ -151,10 +151,6 @@ def _weight_axes(group: ChannelGroup, evidence: Evidence) -> Sequence[Axis]:
 def _indices(value: Value) -> Sequence[Value]:
     operands = value.producer.inputs if value.producer else ()
     return [operand for operand in operands if not operand.type.dtype.is_float]
-
-
-def _is_scale(value: Value) -> bool:
-    return any(isinstance(node.op, BatchNorm) and position == 1 for node, position in value.uses)
 
 
 def _rows(array: np.ndarray, axis: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...ir.constants import Tensor
@@ -50,7 +52,7 @@ def zero_units(graph: Graph, channels: Channels, units: np.ndarray) -> None:
             array = value.op.data.numpy().copy()
             gone = np.setdiff1d(np.arange(array.shape[axis]), left)
             array[(slice(None),) * axis + (gone,)] = 0
-            value.producer.op = Constant(Tensor.of(array))
+            value.producer.op = replace(value.op, data=Tensor.of(array))
 
 
 def _check(channels: Channels, units: np.ndarray, kept: KeptAxes) -> None:
@@ -69,7 +71,7 @@ def _shrink_constant(node: Node, kept: KeptAxes) -> None:
     if axes:
         for axis, left in axes.items():
             array = np.take(array, left, axis)
-        node.op = Constant(Tensor.of(np.ascontiguousarray(array)))
+        node.op = replace(node.op, data=Tensor.of(np.ascontiguousarray(array)))
         value.type = value.type.with_shape(array.shape)
 
 

@@ -12,7 +12,7 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import check_feeds, run_op, run_torch, to_numpy, to_torch
 from ...ir.op import Op, Stage
 from ...ir.ops.constant import Constant, as_torch
-from .module import is_parameter
+from .parameters import is_parameter
 
 _TINY = 1e-30
 
@@ -31,7 +31,7 @@ def saliencies(graph: Graph, batches: Iterable[Mapping[str, np.ndarray]]) -> dic
 
     Returns:
         an array (float64, at least 0) of the parameter's shape for every float32 constant that training would change
-        (:func:`~octavo.passes.training.module.is_parameter`); zeros where no output depends on it.
+        (:func:`~octavo.passes.training.parameters.is_parameter`); zeros where no output depends on it.
 
     Raises:
         CalibrationError: there is no batch, one does not fit the inputs, or an activation or a gradient is not finite.

@@ -17,41 +17,19 @@ from ...ir.constants import Tensor, from_tensors
 from ...ir.errors import PassError, UsageError
 from ...ir.graph import Graph, Node, Value
 from ...ir.interpreter import run_op, run_torch, to_numpy
-from ...ir.op import Op, Quantization, Stage, operand_index
+from ...ir.op import Op, Quantization, Stage
 from ...ir.ops.constant import Constant, as_torch
-from ...ir.ops.conv import Conv, ConvTranspose
-from ...ir.ops.logic import PRelu
-from ...ir.ops.matmul import Linear
 from ...ir.ops.norm import BatchNorm
 from ...ir.ops.quantize import FakeQuantize
 from ...ir.ops.shape import Pad
 from ...ir.text import parse_graph
-from ...ir.types import DType
 from ..base import PassContext
-from ..calibration.masks import MASK_MAGNITUDE
 from ..eliminate_dead import EliminateDead
 from ..pruning.sparsity import Pattern, Scope, choose_zeros, find_layers
 from ..quantize import grid_node
 from .integer import freeze
 from .losses import find_value
-
-_STATISTICS: tuple[tuple[type[Op], str], ...] = (
-    (BatchNorm, "mean"),
-    (BatchNorm, "variance"),
-    (FakeQuantize, "scale"),
-    (FakeQuantize, "zero_point"),
-)
-"""Operands that hold what was measured."""
-
-_SCALES: tuple[tuple[type[Op], str], ...] = ((FakeQuantize, "scale"),)
-
-_LAYERS: tuple[tuple[type[Op], str], ...] = (
-    *((op, name) for op in (Conv, ConvTranspose, Linear) for name in ("weight", "bias")),
-    *((BatchNorm, name) for name in ("scale", "bias")),
-    (PRelu, "slope"),
-    (FakeQuantize, "x"),
-)
-"""Operands that train even if they have one element."""
+from .parameters import is_buffer, is_parameter, is_scale
 
 _LEAST_SHARE = 1 / 16
 """Of what calibration found, a learned scale keeps at least this: a step of the optimizer may go through zero."""
@@ -156,8 +134,8 @@ class TrainableGraph(nn.Module):
         self._masks: dict[str, str] = {}
         self._scales: dict[str, _LearnedScale] = {}
         for node in self._graph.nodes:
-            if isinstance(node.op, Constant) and (is_parameter(node.output) or _is_buffer(node.output)):
-                learns = is_parameter(node.output) or (learn_scales and _is_operand(node.output, _SCALES))
+            if isinstance(node.op, Constant) and (is_parameter(node.output) or is_buffer(node.output)):
+                learns = is_parameter(node.output) or (learn_scales and is_scale(node.output))
                 self._register(node.output, is_buffer=not learns)
         if keep_zeros:
             for layer in find_layers(self._graph).found:
@@ -231,12 +209,12 @@ class TrainableGraph(nn.Module):
         """
         if not self._masks:
             raise UsageError("the module has no masks for zeros", hint="make it by to_torch(graph, keep_zeros=True)")
-        found = [layer for layer in find_layers(self._graph, keep).found if layer.weight.name in self._masks]
+        known = find_layers(self._graph, keep)
+        found = [layer for layer in known.found if layer.weight.name in self._masks]
         layers = [layer for layer in found if pattern.why_not(layer) is None]
         if not layers:
-            raise UsageError(
-                "no layer has weights that can become zero", hint="keep fewer layers, or change the pattern"
-            )
+            hint = "; ".join([*known.remarks[:3], "keep fewer layers, or change the pattern"])
+            raise UsageError("no layer has weights that can become zero", hint=hint)
         weights = [to_numpy(self._tensor(layer.weight.name)) for layer in layers]
         importances = [
             layer.layout.to_rows(np.abs(w.astype(np.float64))) for layer, w in zip(layers, weights, strict=True)
@@ -332,7 +310,7 @@ class TrainableGraph(nn.Module):
             holder.register_buffer(leaf, tensor)
         else:
             holder.register_parameter(leaf, nn.Parameter(tensor))
-            if _is_operand(value, _SCALES):
+            if is_scale(value):
                 self._scales[value.name] = _LearnedScale.of(value, tensor)
         self._paths[value.name] = path
 
@@ -355,33 +333,6 @@ class TrainableGraph(nn.Module):
                 return False
             holder = found
         return not hasattr(holder, leaf)
-
-
-def is_parameter(value: Value) -> bool:
-    """Whether a value is a constant that gradients change; :class:`TrainableGraph` says which are."""
-    op = value.op
-    if not isinstance(op, Constant) or value.type.dtype is not DType.F32 or _is_operand(value, _STATISTICS):
-        return False
-    if op.trains is not None:
-        return op.trains
-    if value.type.size == 1 and not _is_operand(value, _LAYERS):
-        return False
-    return bool((np.abs(op.data.numpy()) < MASK_MAGNITUDE).all())
-
-
-def _is_buffer(value: Value) -> bool:
-    """Whether a value is a constant of the module's state that gradients do not change."""
-    if not isinstance(value.op, Constant) or value.type.dtype is not DType.F32:
-        return False
-    return value.op.trains is False or _is_operand(value, _STATISTICS)
-
-
-def _is_operand(value: Value, places: Sequence[tuple[type[Op], str]]) -> bool:
-    return any(
-        isinstance(node.op, cls) and position == operand_index(type(node.op), name)
-        for node, position in value.uses
-        for cls, name in places
-    )
 
 
 def _bare(results: list[torch.Tensor]) -> Any:

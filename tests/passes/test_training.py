@@ -234,3 +234,101 @@ def test_equal_parameters_stay_apart_and_shared_ones_together() -> None:
     names = [name for name, _ in ours.named_parameters()]
     assert {"left.bias", "right.bias", "tied.bias"} <= set(names)
     assert sum(name.startswith(("left.weight", "tied.weight")) for name in names) == 1
+
+
+class Backbone(nn.Module):
+    """Layers that are kept as they are, below layers that train; what is added to the input trains as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1))
+        self.frozen.requires_grad_(False)
+        self.tuned, self.head = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)), nn.Linear(8, 4)
+        self.head.weight.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(F.relu(self.tuned(F.relu(self.frozen(x)))).mean((2, 3)))
+        return y
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        "simplify",
+        "fold-batchnorm",
+        "prune-channels{ratio=0.3}",
+        "sparsify{ratio=0.5}",
+        "share-weights{bits=2}",
+        "share-weights{bits=2},prepare",
+        "prepare,observe{method=minmax},calibrate,quantize",
+    ],
+)
+def test_what_passes_compute_trains_if_one_of_its_parts_does(passes: str) -> None:
+    torch.manual_seed(0)
+    graph = traced(Backbone())
+    Pipeline.parse(passes).run(graph, PassContext(calibration=[{"x": images().numpy()}]))
+    found = {name.partition(".weight")[0].partition(".bias")[0] for name, _ in TrainableGraph(graph).named_parameters()}
+    assert {name for name in found if not name.startswith("tuned")} == {"head"}
+    assert sum(name.startswith("tuned") for name in found) in (1, 2)
+    heads = [name for name, _ in TrainableGraph(graph).named_parameters() if name.startswith("head")]
+    assert len(heads) == 1
+    assert "bias" in heads[0]
+
+
+def test_a_mask_of_which_quantization_takes_the_size_does_not_train() -> None:
+    graph = example(mixture())
+    for node in graph.nodes:
+        if isinstance(node.op, Constant) and node.output.name == "mask":
+            node.op = dataclasses.replace(node.op, trains=None)  # as an ONNX model has it
+    assert "mask" not in dict(TrainableGraph(graph).named_parameters())
+    batch = {"x": np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)}
+    Pipeline.parse("prepare,observe{method=minmax},calibrate,quantize").run(graph, PassContext(calibration=[batch]))
+    masks = {n.inputs[0].name: n.inputs[0] for n in graph.nodes if isinstance(n.op, FakeQuantize)}
+    assert any(name.startswith("mask") for name in masks)
+    assert not any(name.startswith("mask") for name, _ in TrainableGraph(graph).named_parameters())
+
+
+def test_numbers_on_grids_do_not_train_but_weights_of_one_element_do() -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 4), nn.Conv2d(1, 1, 1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(torch.sigmoid(torch.sigmoid(self.body(x)) * 0.5)[:, None])
+            return y
+
+    graph = example(Halved())
+    Pipeline.parse("prepare,observe{method=minmax},calibrate,quantize").run(
+        graph, PassContext(calibration=[{"x": np.ones((2, 3, 4), np.float32)}])
+    )
+    grids = [node.inputs[0] for node in graph.nodes if isinstance(node.op, FakeQuantize)]
+    assert sum(value.type.shape == () for value in grids) == 1
+    shapes = sorted(parameter.shape for parameter in TrainableGraph(graph).parameters())
+    assert shapes == [(1, 1, 1, 1), (4,), (4, 4)]
+
+
+def test_statistics_of_one_channel_stay_apart() -> None:
+    norms = [nn.BatchNorm2d(1) for _ in range(2)]
+    graph = traced(nn.Sequential(nn.Conv2d(3, 1, 3), norms[0], nn.ReLU(), nn.Conv2d(1, 1, 1), norms[1]))
+    before = set(TrainableGraph(graph).state_dict())
+    Pipeline.parse("simplify").run(graph)
+    assert set(TrainableGraph(graph).state_dict()) == before
+
+
+def test_a_buffer_that_is_an_output_does_not_train_in_either_precision() -> None:
+    class Table(nn.Module):
+        table: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(4, 4)
+            self.register_buffer("table", torch.randn(3, 4))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.body(x), self.table
+
+    assert "table" not in dict(TrainableGraph(example(Table())).named_parameters())
+    graph = octavo.trace(Table().double().eval(), (torch.zeros(2, 3, 4, dtype=torch.float64),))
+    Pipeline.parse("narrow-floats").run(graph)
+    assert "table" not in dict(TrainableGraph(graph).named_parameters())

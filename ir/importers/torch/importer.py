@@ -254,7 +254,7 @@ class _Importer:
         training = {target for target, tensor in parameters.items() if tensor.requires_grad} or set(parameters)
         for value, target in self._held.items():
             node = value.producer
-            if node is None or node.graph is None or value.type.dtype is not DType.F32 or _is_statistic(value):
+            if node is None or node.graph is None or not value.type.dtype.is_float or _is_statistic(value):
                 continue
             assert isinstance(node.op, Constant)
             if (target in training) != (value.type.size > 1):
@@ -264,7 +264,7 @@ class _Importer:
 def _is_statistic(value: Value) -> bool:
     """Whether it is one by its place: what batch normalization measures."""
     places = [operand_index(BatchNorm, name) for name in ("mean", "variance")]
-    return all(isinstance(node.op, BatchNorm) and position in places for node, position in value.uses)
+    return bool(value.uses) and all(isinstance(n.op, BatchNorm) and position in places for n, position in value.uses)
 
 
 _REFUSED = object()
