@@ -19,9 +19,8 @@ from torch import nn
 
 from ...ir.errors import UsageError
 from ...ir.graph import Graph, Value
-from ...ir.op import operand_index
-from ...ir.ops.norm import BatchNorm
 from ...ir.types import DType, Shape, format_shape
+from ..analysis import is_norm_scale
 from ..pruning.groups import find_channels
 
 _TINY = 1e-24
@@ -52,7 +51,13 @@ class Term(nn.Module, ABC):
 
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        """The term for two graphs; ``options`` are the constructor's arguments."""
+        """The term for two graphs; ``options`` are the constructor's arguments.
+
+        Raises:
+            UsageError: an option means nothing for these graphs, or the outputs of network and teacher differ in shape.
+        """
+        if cls.needs_teacher:
+            _check_outputs(own, teacher)
         return cls(**options)
 
     @abstractmethod
@@ -102,11 +107,6 @@ class SoftLabels(Term):
             raise UsageError(f"temperature is {temperature!r}", expected="a number above 0")
         self.temperature = temperature
 
-    @classmethod
-    def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        _check_outputs(own, teacher)
-        return cls(**options)
-
     def forward(self, step: Step) -> torch.Tensor:
         labels, rank = step.labels, step.logits.ndim
         if labels is not None and not labels.is_floating_point():
@@ -123,11 +123,6 @@ class Logits(Term):
     """Mean squared error with the teacher's first output."""
 
     needs_teacher = True
-
-    @classmethod
-    def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
-        _check_outputs(own, teacher)
-        return cls(**options)
 
     def forward(self, step: Step) -> torch.Tensor:
         return _mean_squared_error(step.logits, _teacher(step))
@@ -152,13 +147,6 @@ class Features(Term):
     @classmethod
     def make(cls, options: Mapping[str, Any], own: Graph, teacher: Graph | None) -> Term:
         found = _find_pairs(options, own, teacher)
-        for one, other in found.values():
-            places = [_places(value.type.shape) for value in (one, other)]
-            if one.type.rank != other.type.rank or not shapes_fit(*places):
-                raise UsageError(
-                    f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
-                    expected="pairs that differ in channels alone",
-                )
         return cls(tuple(found), [(_channels(one), _channels(other)) for one, other in found.values()])
 
     def forward(self, step: Step) -> torch.Tensor:
@@ -185,12 +173,6 @@ class Attention(Term):
             if value.type.rank < 3:
                 raise UsageError(
                     f"value {value.name!r} has no places, channels alone", hint="compare it by loss features"
-                )
-        for one, other in found.values():
-            if not shapes_fit(_places(one.type.shape), _places(other.type.shape)):
-                raise UsageError(
-                    f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
-                    expected="maps of one size",
                 )
         return cls(tuple(found))
 
@@ -221,8 +203,8 @@ class L1(Term):
         if not isinstance(scales, bool):
             raise UsageError(f"scales is {scales!r}", expected="true or false")
         values = (value for group in find_channels(own).groups for value, _ in group.parameters)
-        is_wanted = _is_scale if scales else _is_weight
-        names = dict.fromkeys(value.name for value in values if is_wanted(value))
+        is_wanted = is_norm_scale if scales else _is_weight
+        names = dict.fromkeys(f"%{value.name}" for value in values if is_wanted(value))
         if not names:
             raise UsageError(f"loss l1 finds no {'scales' if scales else 'weights'} of channels that could be pruned")
         return cls(tuple(names))
@@ -259,7 +241,7 @@ class GroupLasso(Term):
         places = []
         for value, axis in axes:
             numbers = [number_of.get(int(unit), len(units)) for unit in channels.unit_of[value, axis]]
-            places.append((value.name, axis, torch.tensor(numbers)))
+            places.append((f"%{value.name}", axis, torch.tensor(numbers)))
         return cls(places, len(units))
 
     def forward(self, step: Step) -> torch.Tensor:
@@ -400,11 +382,6 @@ def _is_weight(value: Value) -> bool:
     return value.type.rank > 1 and value.type.dtype is DType.F32
 
 
-def _is_scale(value: Value) -> bool:
-    position = operand_index(BatchNorm, "scale")
-    return any(isinstance(node.op, BatchNorm) and place == position for node, place in value.uses)
-
-
 def _labels(step: Step) -> torch.Tensor:
     if step.labels is None:
         raise UsageError("the loss needs labels, and the data has none")
@@ -418,12 +395,15 @@ def _teacher(step: Step) -> torch.Tensor:
 
 
 def find_value(graph: Graph, name: str, owner: str = "network") -> Value:
-    """The value called ``name``, or the result of the node that the user calls so; messages call the graph ``owner``.
+    """The result of the node that the user calls ``name``, or else the value called so, for which ``%name`` is exact.
+
+    Messages call the graph ``owner``.
 
     Raises:
         UsageError: there is none; close names are listed.
     """
     known = {value.name: value for value in graph.values()}
+    known |= {f"%{name}": value for name, value in known.items()}
     known |= {node.origin: node.outputs[0] for node in graph.nodes if node.origin}
     if name not in known:
         close = difflib.get_close_matches(name, known, 3)
@@ -455,13 +435,23 @@ def _check_outputs(own: Graph, teacher: Graph | None) -> None:
 def _find_pairs(
     options: Mapping[str, Any], own: Graph, teacher: Graph | None
 ) -> dict[tuple[str, str], tuple[Value, Value]]:
-    """The values of both graphs that the option ``pairs`` names."""
+    """The values of both graphs that the option ``pairs`` names: such as differ in channels alone."""
     assert teacher is not None
     _check_options(options, ("pairs",))
     pairs: Any = options.get("pairs")
     if not are_pairs(pairs):
         raise UsageError(f"pairs is {pairs!r}", expected='names of values, for example [["layer1", "blocks.0"]]')
-    return {(a, b): (find_value(own, a), find_value(teacher, b, "teacher")) for a, b in pairs}
+    found = {(a, b): (find_value(own, a), find_value(teacher, b, "teacher")) for a, b in pairs}
+    for one, other in found.values():
+        for value in (one, other):
+            if value.type.rank < 2 or not value.type.dtype.is_float:
+                raise UsageError(f"value {value.name!r} is {value.type}", expected="floats, channels of each sample")
+        if one.type.rank != other.type.rank or not shapes_fit(_places(one.type.shape), _places(other.type.shape)):
+            raise UsageError(
+                f"values {one.name!r} and {other.name!r} have different places: {one.type} and {other.type}",
+                expected="pairs that differ in channels alone",
+            )
+    return found
 
 
 def are_pairs(value: object) -> bool:

@@ -123,6 +123,21 @@ def test_a_teacher_whose_values_have_other_shapes(name: str) -> None:
         make_term(name, options, dense(), teacher)
 
 
+class Ranks(nn.Module):
+    """Values that are no activations: a number, a list, and classes."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x.flatten(1), x.sum(), x.sum((1, 2, 3)), x.argmax(1)
+
+
+@pytest.mark.parametrize("name", ["features", "attention"])
+def test_values_that_are_no_activations(name: str) -> None:
+    graph = traced(Ranks(), 3, 4, 5)
+    for value in graph.outputs[1:]:
+        with pytest.raises(UsageError, match=f"loss {name}: value '{value.name}' is .*"):
+            make_term(name, {"pairs": [(f"%{value.name}", f"%{value.name}")]}, graph, graph)
+
+
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
 def test_weights_that_mean_nothing(weight: float) -> None:
     terms = {"cross-entropy": make_term("cross-entropy", {}, dense(), None)}

@@ -14,41 +14,28 @@ from octavo.ir import Graph
 from octavo.ir.errors import UsageError
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.pruning.groups import find_channels
-from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
+from octavo.passes.training.loop import Settings, Trainer, evaluate
 from octavo.passes.training.losses import Loss, Step, make_term
+from support.clouds import clouds, perceptron
 from support.prunable import MODELS, constant, traced
 from torch import nn
 
 SETTINGS = Settings(epochs=30, batch_size=50, lr=0.1, weight_decay=0.0)
 
 
-def network() -> Graph:
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(6, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 3)).eval()
-    batch = torch.export.Dim("n", min=2)
-    return octavo.trace(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
-
-
-def clouds(seed: int, count: int = 200) -> Samples:
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, (count,), generator=random)
-    centers = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)) * 2
-    return Samples((centers[labels] + torch.randn(count, 6, generator=random),), labels)
-
-
 def trained(folder: Path, terms: Mapping[str, tuple[Mapping[str, Any], float]]) -> Graph:
-    graph = network()
+    graph = perceptron(24)
     made = {name: make_term(name, options, graph, None) for name, (options, _) in terms.items()}
     loss = Loss(made, {name: weight for name, (_, weight) in terms.items()})
     module = octavo.to_torch(graph)
-    Trainer(module, loss, clouds(1), clouds(2), SETTINGS, folder).run()
+    Trainer(module, loss, clouds(1, apart=2.0), clouds(2, apart=2.0), SETTINGS, folder).run()
     # The last epoch rather than the best in validation: the loss is not about that.
     module.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["module"])
     return octavo.from_torch(module)
 
 
 def weights(graph: Graph) -> dict[str, torch.Tensor]:
-    return {n.output.name: torch.tensor(constant(n.output)) for n in graph.nodes if n.op.name == "constant"}
+    return {f"%{n.output.name}": torch.tensor(constant(n.output)) for n in graph.nodes if n.op.name == "constant"}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -68,6 +55,26 @@ def test_group_lasso_sums_the_norms_of_units(name: str) -> None:
     assert float(term(Step(torch.zeros(1), features=weights(graph)))) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_weight_with_the_name_of_a_node_is_the_weight() -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matmul, self.head = nn.Parameter(torch.randn(6, 24)), nn.Linear(24, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.head(torch.relu(x @ self.matmul))
+            return y
+
+    graph = octavo.trace(Product().eval(), (torch.zeros(2, 6),))
+    assert "matmul" in {node.origin for node in graph.nodes if node.op.name == "matmul"}
+    term = make_term("l1", {}, graph, None)
+    _, inside = octavo.to_torch(graph)(torch.zeros(2, 6), names=term.inside)
+    held = weights(graph)
+    assert float(term(Step(torch.zeros(1), features=inside)).detach()) == pytest.approx(
+        float(held["%matmul"].abs().sum() + held["%head.weight"].abs().sum())
+    )
+
+
 def test_a_channel_at_zero_stays_there() -> None:
     graph = traced("squeeze-excite")
     features = {name: torch.zeros_like(tensor).requires_grad_() for name, tensor in weights(graph).items()}
@@ -80,14 +87,14 @@ def test_a_channel_at_zero_stays_there() -> None:
 
 
 def test_l1_sums_magnitudes_of_what_could_go() -> None:
-    graph = network()
+    graph = perceptron(24)
     held = weights(graph)
     step = Step(torch.zeros(1), features=held)
     assert float(make_term("l1", {}, graph, None)(step)) == pytest.approx(
-        float(held["v0.weight"].abs().sum() + held["v3.weight"].abs().sum())
+        float(held["%v0.weight"].abs().sum() + held["%v3.weight"].abs().sum())
     )
     assert float(make_term("l1", {"scales": True}, graph, None)(step)) == pytest.approx(
-        float(held["v1.weight"].abs().sum())
+        float(held["%v1.weight"].abs().sum())
     )
 
 
@@ -98,7 +105,7 @@ def test_l1_sums_magnitudes_of_what_could_go() -> None:
 )
 def test_channels_fade_and_go_without_a_loss(tmp_path: Path, terms: dict[str, Any], importance: str) -> None:
     def score(graph: Graph) -> float:
-        return evaluate(octavo.to_torch(graph), clouds(3, 400), 50)
+        return evaluate(octavo.to_torch(graph), clouds(3, 400, apart=2.0), 50)
 
     plain = trained(tmp_path / "plain", {"cross-entropy": ({}, 1.0)})
     sparse = trained(tmp_path / "sparse", {"cross-entropy": ({}, 1.0), **terms})
