@@ -346,6 +346,8 @@ def _why_dense(node: Node, position: int, weight: Value, keep: Sequence[str]) ->
         return f"its weight is stored as {weight.type.dtype.value}"
     if node.graph is not None and node.graph.is_output(weight):
         return "its weight is an output of the network"
+    if any(isinstance(user.op, FakeQuantize) and user.op.step > 1 for user in weight.users):
+        return "its grid of one bit has no zero"
     layout = _layout(node.op, position, weight.type.static_shape)
     for user, place in _readers(weight):
         if is_named(user, keep):

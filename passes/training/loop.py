@@ -149,6 +149,10 @@ class Trainer:
         if self.sparsity and self.sparsity.end >= self.settings.epochs:
             what = f"the last zeros would come at epoch {self.sparsity.end} of {self.settings.epochs}"
             raise UsageError(what, expected="some training after them")
+        if self.sparsity:
+            self.sparsity.check(self.module)
+        if self.teacher is None and any(getattr(term, "needs_teacher", False) for term in self.loss.terms.values()):
+            raise UsageError("the loss compares with a teacher, and there is none")
         for name, samples in (("training", self.train), ("validation", self.validation)):
             if not len(samples):
                 raise UsageError(f"there are no samples for {name}")

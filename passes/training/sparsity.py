@@ -65,12 +65,23 @@ class GradualSparsity:
         """Whether all zeros are there after that many epochs."""
         return epochs > self.end
 
-    def apply(self, module: TrainableGraph, step: int, steps: int) -> None:
-        """Make weights zero if the schedule says so before this step.
+    def check(self, module: TrainableGraph) -> None:
+        """Say before training what :meth:`apply` would say in it.
 
         Raises:
-            UsageError: the module does not keep zeros, or has no layer that the pattern fits.
+            UsageError: the module does not keep zeros, ``keep`` names no layer, or no layer fits the pattern.
+        """
+        self._sparsify(module, 0.0)
+
+    def apply(self, module: TrainableGraph, step: int, steps: int) -> None:
+        """Make weights zero if the schedule says so before this step; ``steps`` is how many an epoch has.
+
+        Raises:
+            UsageError: as of :meth:`check`.
         """
         ratio = self.ratio_at(step, steps)
         if ratio is not None:
-            module.sparsify(ratio, parse_pattern(self.pattern), self.scope, self.keep)
+            self._sparsify(module, ratio)
+
+    def _sparsify(self, module: TrainableGraph, ratio: float) -> None:
+        module.sparsify(ratio, parse_pattern(self.pattern), self.scope, self.keep)

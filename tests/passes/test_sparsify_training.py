@@ -16,28 +16,12 @@ from octavo.ir import Graph
 from octavo.ir.errors import UsageError
 from octavo.passes import PassContext, Pipeline
 from octavo.passes.pruning.sparsity import parse_pattern
-from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
+from octavo.passes.training.loop import Settings, Trainer, evaluate
 from octavo.passes.training.losses import CrossEntropy, Loss
 from octavo.passes.training.sparsity import GradualSparsity
+from support.clouds import clouds, perceptron
 from support.sparse import rows, sparsify, sparsity
-from torch import nn
 from torch.nn import functional as F
-
-
-def mlp() -> Graph:
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)).eval()
-    batch = torch.export.Dim("n", min=2)
-    return octavo.trace(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
-
-
-def clouds(seed: int, count: int = 200) -> Samples:
-    """Three clouds of points."""
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, (count,), generator=random)
-    centers = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)) * 1.5
-    return Samples((centers[labels] + torch.randn(count, 6, generator=random),), labels)
-
 
 SETTINGS = Settings(epochs=4, batch_size=32, lr=0.05)
 
@@ -50,7 +34,7 @@ def trainer(folder: Path, graph: Graph, sparsity: GradualSparsity | None = None,
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_training_keeps_zeros_and_teaches_the_rest(tmp_path: Path, optimizer: Any) -> None:
-    graph = mlp()
+    graph = perceptron(16)
     sparsify(graph, "ratio=0.5,pattern=block:2x1")
     before = rows(graph)
     after = rows(trainer(tmp_path, graph, settings=dataclasses.replace(SETTINGS, optimizer=optimizer)).run())
@@ -60,7 +44,7 @@ def test_training_keeps_zeros_and_teaches_the_rest(tmp_path: Path, optimizer: An
 
 
 def test_zeros_are_kept_through_fake_quantization() -> None:
-    graph, x = mlp(), clouds(1).inputs[0]
+    graph, x = perceptron(16), clouds(1).inputs[0]
     sparsify(graph, "ratio=0.5")
     calibration = PassContext(calibration=[{"input": x.numpy()}])
     Pipeline.parse("prepare,observe,calibrate,quantize").run(graph, calibration)
@@ -78,7 +62,7 @@ def test_zeros_are_kept_through_fake_quantization() -> None:
 
 
 def test_without_masks_zeros_learn_and_names_are_those_of_the_module() -> None:
-    graph = mlp()
+    graph = perceptron(16)
     assert set(octavo.to_torch(graph, keep_zeros=True).state_dict()) - set(octavo.to_torch(graph).state_dict()) == {
         "v0.weight_mask",
         "v3.weight_mask",
@@ -106,7 +90,7 @@ def test_the_schedule_is_the_cubic_one(initial: float) -> None:
 )
 def test_the_schedule_reaches_its_ratio(tmp_path: Path, pattern: str, ratio: float | None, scope: Any) -> None:
     sparsity_ = GradualSparsity(ratio, pattern, scope, begin=0.5, end=2.5, every=3)
-    made = trainer(tmp_path, mlp(), sparsity_)
+    made = trainer(tmp_path, perceptron(16), sparsity_)
     seen: list[float] = []
     made.progress = lambda label, done, total: seen.append(sparsity(list(rows(made.module.to_graph()).values())))
     graph = made.run()
@@ -124,7 +108,7 @@ class StopError(Exception):
 
 def test_an_interrupted_schedule_ends_with_the_same_bits(tmp_path: Path) -> None:
     sparsity_ = GradualSparsity(0.7, begin=0.0, end=2.5, every=2)
-    whole = trainer(tmp_path / "whole", mlp(), sparsity_)
+    whole = trainer(tmp_path / "whole", perceptron(16), sparsity_)
     expected = str(whole.run())
 
     def interrupt(label: str, done: int, total: int | None) -> None:
@@ -132,18 +116,18 @@ def test_an_interrupted_schedule_ends_with_the_same_bits(tmp_path: Path) -> None
             raise StopError
 
     with pytest.raises(StopError):
-        trainer(tmp_path / "parts", mlp(), sparsity_, progress=interrupt).run()
-    again = trainer(tmp_path / "parts", mlp(), sparsity_)
+        trainer(tmp_path / "parts", perceptron(16), sparsity_, progress=interrupt).run()
+    again = trainer(tmp_path / "parts", perceptron(16), sparsity_)
     assert str(again.run()) == expected
     states = (whole.module.state_dict(), again.module.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     with pytest.raises(UsageError, match="other settings"):
-        trainer(tmp_path / "parts", mlp(), dataclasses.replace(sparsity_, ratio=0.6)).run()
+        trainer(tmp_path / "parts", perceptron(16), dataclasses.replace(sparsity_, ratio=0.6)).run()
 
 
 def test_patience_begins_when_all_zeros_are_there(tmp_path: Path) -> None:
     settings_ = dataclasses.replace(SETTINGS, epochs=12, lr=0.0, patience=2, freeze_norms=0)
-    made = trainer(tmp_path, mlp(), GradualSparsity(0.5, end=4.0), settings=settings_)
+    made = trainer(tmp_path, perceptron(16), GradualSparsity(0.5, end=4.0), settings=settings_)
     made.run()
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 7
 
@@ -161,13 +145,26 @@ def test_patience_begins_when_all_zeros_are_there(tmp_path: Path) -> None:
 )
 def test_mistakes_in_a_schedule(tmp_path: Path, options: dict[str, Any], part: str) -> None:
     with pytest.raises(UsageError) as caught:
-        trainer(tmp_path, mlp(), GradualSparsity(**options))
+        trainer(tmp_path, perceptron(16), GradualSparsity(**options))
     assert part in str(caught.value)
 
 
 def test_a_schedule_needs_a_module_with_masks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no masks"):
-        trainer(tmp_path, mlp(), GradualSparsity(0.5), module=octavo.to_torch(mlp())).run()
+        trainer(tmp_path, perceptron(16), GradualSparsity(0.5), module=octavo.to_torch(perceptron(16)))
+
+
+def test_weights_of_one_bit_have_no_zeros(tmp_path: Path) -> None:
+    graph = perceptron(16)
+    context = PassContext(calibration=[{"input": clouds(1).inputs[0].numpy()}])
+    Pipeline.parse("prepare,observe,calibrate,quantize{weight-bits=1,keep-int8=[3]}").run(graph, context)
+    assert list(rows(graph)) == ["3"]
+    assert "0 keeps its weights: its grid of one bit has no zero" in sparsify(graph.clone(), "ratio=0.5")
+    module = octavo.to_torch(graph, keep_zeros=True)
+    trainer(tmp_path, graph, GradualSparsity(0.5, keep=("0",)), module=module)
+    with pytest.raises(UsageError, match="can become zero") as error:
+        trainer(tmp_path, graph, GradualSparsity(0.5, keep=("3",)), module=module)
+    assert "0 keeps its weights: its grid of one bit has no zero" in str(error.value)
 
 
 PROGRAM = """
@@ -176,10 +173,10 @@ from pathlib import Path
 sys.path[:0] = {folders!r}
 import torch
 from support.sparse import rows, sparsity
-from test_sparsify_training import GradualSparsity, mlp, trainer
+from test_sparsify_training import GradualSparsity, perceptron, trainer
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    graph = trainer(Path({out!r}), mlp(), GradualSparsity(0.5, end=2.0, every=3)).run()
+    graph = trainer(Path({out!r}), perceptron(16), GradualSparsity(0.5, end=2.0, every=3)).run()
     assert sparsity(list(rows(graph).values())) == 0.5
 """
 

@@ -19,16 +19,10 @@ from octavo.passes import PassContext, Pipeline
 from octavo.passes.training.loop import Samples, Settings, Trainer, evaluate
 from octavo.passes.training.losses import TERMS, Attention, Loss, Step, make_term
 from octavo.passes.training.module import TrainableGraph
+from support.clouds import clouds, perceptron
 from torch import nn
 
 SETTINGS = Settings(epochs=4, batch_size=32, lr=0.05, weight_decay=0.0)
-
-
-def network(width: int = 12, seed: int = 0) -> Graph:
-    torch.manual_seed(seed)
-    module = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 3)).eval()
-    batch = torch.export.Dim("n", min=2)
-    return octavo.trace(torch.export.export(module, (torch.zeros(2, 6),), dynamic_shapes=({0: batch},)))
 
 
 def quantized(graph: Graph) -> Graph:
@@ -37,21 +31,13 @@ def quantized(graph: Graph) -> Graph:
     return graph
 
 
-def clouds(seed: int, count: int = 200) -> Samples:
-    """Three clouds of points."""
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, (count,), generator=random)
-    centers = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)) * 1.5
-    return Samples((centers[labels] + torch.randn(count, 6, generator=random),), labels)
-
-
 def loss(graph: Graph, terms: Mapping[str, Mapping[str, Any]], teacher: Graph | None = None) -> Loss:
     made = {name: make_term(name, options, graph, teacher) for name, options in terms.items()}
     return Loss(made, dict.fromkeys(terms, 1.0))
 
 
 def trainer(folder: Path, settings: Settings = SETTINGS, **options: Any) -> Trainer:
-    graph = network()
+    graph = perceptron(12)
     criterion = options.pop("loss", None) or loss(graph, {"cross-entropy": {}})
     return Trainer(octavo.to_torch(graph), criterion, clouds(1), clouds(2, 100), settings, folder, **options)
 
@@ -60,7 +46,7 @@ def trainer(folder: Path, settings: Settings = SETTINGS, **options: Any) -> Trai
 def test_it_learns(tmp_path: Path, optimizer: Any) -> None:
     settings = dataclasses.replace(SETTINGS, optimizer=optimizer, lr=0.02, warmup=1.0, clip_norm=5.0)
     lines: list[str] = []
-    before = evaluate(octavo.to_torch(network()), clouds(2, 100), 32)
+    before = evaluate(octavo.to_torch(perceptron(12)), clouds(2, 100), 32)
     graph = trainer(tmp_path, settings, report=lines.append).run()
     assert evaluate(octavo.to_torch(graph), clouds(2, 100), 32) > max(before + 0.2, 0.8)
     assert len(lines) == 4
@@ -95,9 +81,9 @@ def test_scales_learn_by_plain_gradients_unless_told_not_to(
 
 def after_an_epoch(settings: Settings, folder: Path) -> tuple[TrainableGraph, dict[nn.Parameter, float]]:
     """A quantized module, and how far each of its parameters has moved."""
-    module = octavo.to_torch(quantized(network()), learn_scales=True)
+    module = octavo.to_torch(quantized(perceptron(12)), learn_scales=True)
     before = {parameter: parameter.detach().clone() for parameter in module.parameters()}
-    criterion = loss(network(), {"cross-entropy": {}})
+    criterion = loss(perceptron(12), {"cross-entropy": {}})
     Trainer(module, criterion, clouds(1), clouds(2, 100), settings, folder).run()
     return module, {p: float((p.detach() - old).abs().max()) for p, old in before.items()}
 
@@ -155,9 +141,9 @@ def test_norms_can_be_frozen(tmp_path: Path) -> None:
     ids="+".join,
 )
 def test_a_student_comes_close_to_its_teacher(tmp_path: Path, terms: dict[str, dict[str, Any]]) -> None:
-    graph = network()
+    graph = perceptron(12)
     teacher = Trainer(
-        octavo.to_torch(network(40, 1)),
+        octavo.to_torch(perceptron(40, 1)),
         loss(graph, {"cross-entropy": {}}),
         clouds(1),
         clouds(2),
@@ -172,7 +158,7 @@ def test_a_student_comes_close_to_its_teacher(tmp_path: Path, terms: dict[str, d
 
 
 def test_regression() -> None:
-    graph = network()
+    graph = perceptron(12)
     samples = Samples((torch.randn(10, 6),), torch.zeros(10, 3))
     assert evaluate(octavo.to_torch(graph), samples, 4) < 0
 
@@ -188,11 +174,11 @@ def test_regression() -> None:
 )
 def test_mistakes_in_a_loss(name: str, options: dict[str, Any], part: str) -> None:
     with pytest.raises(UsageError, match=part):
-        make_term(name, options, network(), None)
+        make_term(name, options, perceptron(12), None)
 
 
 def test_attention_compares_where_channels_are_active() -> None:
-    graph = network()
+    graph = perceptron(12)
     with pytest.raises(UsageError, match="has no places"):
         make_term("attention", {"pairs": [("2", "2")]}, graph, graph)
     x = torch.rand(2, 3, 4, 5)
@@ -204,7 +190,7 @@ def test_attention_compares_where_channels_are_active() -> None:
 
 def test_a_feature_that_does_not_exist() -> None:
     with pytest.raises(UsageError, match="no value is named '22'"):
-        make_term("features", {"pairs": [("22", "2")]}, network(), network())
+        make_term("features", {"pairs": [("22", "2")]}, perceptron(12), perceptron(12))
 
 
 def test_every_term_says_what_it_is() -> None:
@@ -303,12 +289,12 @@ def test_settings_out_of_their_range(name: str, value: float) -> None:
 def test_labels_that_are_no_numbers(tmp_path: Path) -> None:
     targets = torch.randn(100, 3)
     broken = Samples((torch.randn(100, 6),), torch.full((100, 3), torch.nan))
-    criterion = loss(network(), {"mse": {}})
+    criterion = loss(perceptron(12), {"mse": {}})
     whole = Samples((torch.randn(100, 6),), targets)
     with pytest.raises(UsageError, match="validation result is nan in epoch 1"):
-        Trainer(octavo.to_torch(network()), criterion, whole, broken, SETTINGS, tmp_path / "a").run()
+        Trainer(octavo.to_torch(perceptron(12)), criterion, whole, broken, SETTINGS, tmp_path / "a").run()
     with pytest.raises(UsageError, match="loss is nan in epoch 1"):
-        Trainer(octavo.to_torch(network()), criterion, broken, whole, SETTINGS, tmp_path / "b").run()
+        Trainer(octavo.to_torch(perceptron(12)), criterion, broken, whole, SETTINGS, tmp_path / "b").run()
 
 
 def test_samples_that_do_not_fit(tmp_path: Path) -> None:
@@ -322,6 +308,12 @@ def test_a_batch_of_one_has_no_statistics(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="single value per channel"):
         trainer(tmp_path / "norms", dataclasses.replace(SETTINGS, batch_size=1)).run()
     trainer(tmp_path / "frozen", dataclasses.replace(SETTINGS, epochs=1, batch_size=1, lr=1e-3, freeze_norms=0)).run()
+
+
+def test_a_teacher_that_is_missing_is_told_before_training(tmp_path: Path) -> None:
+    criterion = loss(perceptron(12), {"soft-labels": {}}, perceptron(12))
+    with pytest.raises(UsageError, match="compares with a teacher"):
+        trainer(tmp_path, loss=criterion)
 
 
 def test_more_processes_than_samples_in_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
