@@ -13,7 +13,7 @@ from octavo.backends.targets import host_levels
 
 from .building import ROOT
 
-_PACKAGES = ("apache-tvm", "onnxruntime", "torch")
+_PACKAGES = ("apache-tvm", "nncf", "onnxruntime", "openvino", "torch")
 
 
 def describe() -> dict[str, Any]:
@@ -28,6 +28,14 @@ def describe() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "levels": list(host_levels()),
         "load": round(os.getloadavg()[0], 1),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "commit": commit.stdout.strip(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: only speed needs all of them."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +37,24 @@ X86 = """\
 One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
-it takes, two threads by the clock. *int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel), *float*
-its float32."""
+it takes, two threads by the clock. Every other runtime works in a process of its own, on the same float network:
+
+- *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
+  dynamic* its form with activations quantized in each call, for networks without convolutions, *ORT float* float32;
+- *OpenVINO int8* is the faster one of what NNCF makes of the float network and of the same QDQ file, *OpenVINO bf16*
+  the float network.
+
+*fastest other* is the one that octavo is the fewest times faster than."""
+
+WITHOUT_OPENVINO = """\
+Not yet measured again since OpenVINO takes part, and with ONNX Runtime in octavo's process: {}."""
 
 LEVELS = """\
-The same bundles held to a lower level, beside ONNX Runtime's int8, which cannot be held back and uses the best that
-this CPU has."""
+The same bundles held to a lower level, beside the faster int8 of OpenVINO held to the same instructions by
+`ONEDNN_MAX_CPU_ISA`."""
+
+LEVELS_ORT = """\
+Beside ONNX Runtime's int8, which cannot be held back and uses the best that this CPU has."""
 
 ARM = """\
 Millions of guest instructions of one inference on one thread, counted under QEMU; the level in brackets is the one a
@@ -113,10 +125,10 @@ def performance_page(folder: Path = results.FOLDER) -> str:
         "Measured by `make bench` and written by it.",
         "## x86",
         X86,
+        _measured_before(fast),
         *(_speed_section(fast, threads) for threads in (1, 2)),
         "## Older instruction sets",
-        LEVELS,
-        _levels_table(fast),
+        *_levels_section(fast),
         "## ARM",
         ARM,
         _arm_table(small),
@@ -261,33 +273,84 @@ def _percent(figures: Mapping[str, float]) -> str:
 # Performance -------------------------------------------------------------------------------------------------------
 
 
+_KINDS: Mapping[str, Sequence[str]] = {
+    "ORT int8": ("onnxruntime int8",),
+    "ORT dynamic": ("onnxruntime int8 (dynamic)",),
+    "ORT float": ("onnxruntime float32",),
+    "OpenVINO int8": ("openvino int8 (NNCF)", "openvino int8 (QDQ)"),
+    "OpenVINO bf16": ("openvino bf16",),
+}
+"""The columns of other runtimes, and the runners that each stands for."""
+
+
 def _speed_section(found: Record, threads: int) -> str:
-    rows: list[tuple[str, ...]] = []
-    for name, title in speed.MODELS.items():
-        for record in _records(found, name):
-            if record["threads"] == threads:
-                best = record["level"]
-                shown = (f"{record['runners'][runner]['median_ms']:.2f}" for runner in (best, "int8", "float"))
-                ratios = (_ratio(record["ratios"][f"{peer}/{best}"]) for peer in ("int8", "float"))
-                rows.append((title, *shown, *ratios))
-    if not rows:
+    records = [
+        (title, record)
+        for name, title in speed.MODELS.items()
+        for record in _records(found, name)
+        if record["threads"] == threads
+    ]
+    if not records:
         return ""
-    head = ("network", "octavo ms", "int8 ms", "float ms", "int8 / octavo", "float / octavo")
+    kinds = [kind for kind, names in _KINDS.items() if any(_fastest(record, names) for _, record in records)]
+    rows: list[tuple[str, ...]] = []
+    for title, record in records:
+        best = record["level"]
+        runner = _fastest(record, [name for names in _KINDS.values() for name in names])
+        assert runner is not None
+        times = (f"{record['runners'][name]['median_ms']:.2f}" for name in (best, runner))
+        shown = (_fastest(record, _KINDS[kind]) for kind in kinds)
+        medians = (f"{record['ratios'][f'{name}/{best}'][0]:.2f}" if name else "" for name in shown)
+        kind = next(kind for kind, names in _KINDS.items() if runner in names)
+        rows.append((title, *times, kind, _ratio(record["ratios"][f"{runner}/{best}"]), *medians))
+    head = ("network", "octavo ms", "fastest other ms", "which is", "its time / octavo's", *kinds)
     return f"**{threads} thread{'s' if threads > 1 else ''}**\n\n" + _table(head, rows)
 
 
-def _levels_table(found: Record) -> str:
-    rows: list[tuple[str, ...]] = []
-    levels = [level.name for level in X86_INT8.levels if any(_has_level(found, name, level.name) for name in found)]
-    for name, title in speed.MODELS.items():
-        for record in _records(found, name):
-            ratios = (record["ratios"].get(f"int8/{level}") for level in levels)
-            rows.append((title, str(record["threads"]), *(_ratio(r) if r else "" for r in ratios)))
-    return _table(("network", "threads", *levels), rows)
+def _measured_before(found: Record) -> str:
+    """Which networks' figures are of the time before OpenVINO took part."""
+    names = [title for name, title in speed.MODELS.items() for record in _records(found, name)[:1] if _is_old(record)]
+    return WITHOUT_OPENVINO.format(", ".join(names)) if names else ""
 
 
-def _has_level(found: Record, name: str, level: str) -> bool:
-    return any(f"int8/{level}" in record["ratios"] for record in _records(found, name))
+def _is_old(record: Record) -> bool:
+    return "failures" not in record
+
+
+def _fastest(record: Record, names: Iterable[str]) -> str | None:
+    """The runner that the best level is the fewest times faster than."""
+    ratios = {name: record["ratios"].get(f"{name}/{record['level']}") for name in names}
+    measured = {name: ratio[0] for name, ratio in ratios.items() if ratio}
+    return min(measured, key=lambda name: measured[name], default=None)
+
+
+def _levels_section(found: Record) -> list[str]:
+    tables = {
+        LEVELS: _levels_table(found, lambda level: [speed.held(name, level) for name in _KINDS["OpenVINO int8"]]),
+        LEVELS_ORT: _levels_table(found, lambda level: _KINDS["ORT int8"]),
+    }
+    return [text for introduction, table in tables.items() if table for text in (introduction, table)]
+
+
+def _levels_table(found: Record, peers: Callable[[str], Sequence[str]]) -> str:
+    """The ratio of the fastest of the peers that stand beside each level; empty when none was measured."""
+    records = [(title, record) for name, title in speed.MODELS.items() for record in _records(found, name)]
+    cells = [(title, record, _level_cells(record, peers)) for title, record in records]
+    levels = [level.name for level in X86_INT8.levels if any(level.name in shown for _, _, shown in cells)]
+    rows = [
+        (title, str(record["threads"]), *(shown.get(level, "") for level in levels)) for title, record, shown in cells
+    ]
+    return _table(("network", "threads", *levels), rows) if levels else ""
+
+
+def _level_cells(record: Record, peers: Callable[[str], Sequence[str]]) -> dict[str, str]:
+    shown: dict[str, str] = {}
+    for level in X86_INT8.levels:
+        ratios = [record["ratios"].get(f"{peer}/{level.name}") for peer in peers(level.name)]
+        measured = [ratio for ratio in ratios if ratio]
+        if measured:
+            shown[level.name] = _ratio(min(measured))
+    return shown
 
 
 def _records(found: Record, name: str) -> Sequence[Record]:

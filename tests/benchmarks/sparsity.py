@@ -13,14 +13,14 @@ import octavo
 from bundle.programs import require_arm
 from kernels.conv_cases import conv_case, conv_spec
 from kernels.harness import QEMU_CPUS, Case, bind_kernels, count_instructions
-from octavo.backends.bench import pair_ratio
+from octavo.backends.bench import interleave, pair_ratio, raised_priority
 from octavo.backends.targets import host_levels
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from zoo import zoo_model
 
 from .building import build
-from .speed import calibration_of, interleave, raised_priority
+from .speed import calibration_of
 
 LAYERS: Mapping[str, ConvSpec] = {
     "3x3, 64 to 64, 56x56": conv_spec((56, 56), (64, 64), (3, 3)),

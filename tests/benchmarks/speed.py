@@ -1,17 +1,19 @@
-"""Latency of bundles in turn with ONNX Runtime, so that all meet the same state of the machine."""
+"""Latency of bundles in turn with ONNX Runtime and OpenVINO, so that all meet the same state of the machine."""
 
 from __future__ import annotations
 
-import gc
-import os
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import octavo
-from octavo.backends.bench import pair_ratio
+from octavo.backends.bench import pair_ratio, raised_priority
+from octavo.backends.bench.peers import ONEDNN_ISA, RUNTIMES, PeerFiles, check_installed, chosen_peers
+from octavo.backends.bench.session import start_runners
+from octavo.backends.bench.timing import Turn, clock_for, take_turns, timed, warm_up
 from octavo.backends.targets import host_levels
 from zoo import ZooModel, peers, zoo_model
 from zoo.registry import Inputs
@@ -24,6 +26,10 @@ MODELS: Mapping[str, str] = {
     "efficientnet_lite0": "EfficientNet-Lite0",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
+    "vgg19": "VGG-19",
+    "densenet121": "DenseNet-121",
+    "squeezenet": "SqueezeNet",
+    "inception_v2": "Inception v2",
     "ppocr_cls": "PP-OCRv4 line direction",
     "ppocr_rec": "PP-OCRv4 recognition",
     "ppocr_det": "PP-OCRv4 detection",
@@ -33,8 +39,6 @@ MODELS: Mapping[str, str] = {
 }
 CALIBRATION = 100
 """Calls for calibration, the same number for both compilers."""
-
-Call = Callable[[], object]
 
 
 def measure(
@@ -46,12 +50,14 @@ def measure(
         rounds: how often every runner has its turn.
         levels: instruction set levels of the bundle; by default all that this machine has.
     """
+    for runtime in RUNTIMES:
+        check_installed(runtime)
     model = zoo_model(name)
     chosen = [level for level in host_levels() if levels is None or level in levels]
     calibration = calibration_of(model)
     folder = build(model, lambda: calibration, features=chosen)
-    inputs = model.sample(3)
-    return [_measure(model, folder, calibration, inputs, chosen, count, rounds) for count in threads]
+    files = peers.files(model, calibration)
+    return [_measure(folder, files, model.sample(3), chosen, count, rounds) for count in threads]
 
 
 def calibration_of(model: ZooModel) -> list[Inputs]:
@@ -60,76 +66,45 @@ def calibration_of(model: ZooModel) -> list[Inputs]:
     return subject.calibration() if subject else model.inputs(16)
 
 
+def held(peer: str, level: str) -> str:
+    """The name of a peer that uses no instructions beyond a level."""
+    return f"{peer} at {level}"
+
+
 def _measure(
-    model: ZooModel,
-    folder: Any,
-    calibration: list[Inputs],
-    inputs: Inputs,
-    levels: Sequence[str],
-    count: int,
-    rounds: int,
+    folder: Path, files: PeerFiles, inputs: Inputs, levels: Sequence[str], count: int, rounds: int
 ) -> dict[str, Any]:
+    clock = clock_for(count)
+    turns: dict[str, Turn] = {}
+    versus: dict[str, Sequence[str]] = {}
     with ExitStack() as stack:
-        # Before anything starts threads: they inherit it.
+        # Before anything starts threads or processes: they inherit it.
         stack.enter_context(raised_priority())
-        calls: dict[str, Call] = {}
         for level in levels:
             bundle = stack.enter_context(octavo.load(folder, threads=count, level=level))
             feeds = dict(zip([spec.name for spec in bundle.inputs], inputs, strict=True))
-            calls[level] = _bind(bundle.run, feeds)
-        calls["int8"] = _bind(peers.answers, peers.int8_session(model, calibration, count), inputs)
-        calls["float"] = _bind(peers.answers, peers.float_session(model, count), inputs)
-        clock = time.process_time_ns if count == 1 else time.perf_counter_ns
-        times = interleave(calls, rounds, clock)
-    best = levels[-1]
-    record: dict[str, Any] = {"threads": count, "rounds": rounds, "level": best, "runners": {}}
-    for runner, column in times.items():
-        record["runners"][runner] = {"median_ms": float(np.median(column)), "best_ms": min(column)}
-    record["ratios"] = {
-        f"{peer}/{level}": _ratio(times[peer], times[level]) for level in levels for peer in ("int8", "float")
+            turns[level] = partial(timed, bundle.bind(feeds).run, clock)
+        free, failures = start_runners(stack, chosen_peers(tuple(RUNTIMES), files.ops), files, inputs, count, None)
+        versus |= {peer.name: levels for peer in free}
+        turns |= {peer.name: runner.turn for peer, runner in free.items()}
+        for level in (level for level in levels if level in ONEDNN_ISA):
+            slower = chosen_peers(("openvino",), files.ops, level)
+            limited, failed = start_runners(stack, slower, files, inputs, count, level)
+            versus |= {held(peer.name, level): [level] for peer in limited}
+            turns |= {held(peer.name, level): runner.turn for peer, runner in limited.items()}
+            failures |= {held(peer, level): reason for peer, reason in failed.items()}
+        warm_up(turns, 0)
+        times = take_turns(turns, rounds)
+    return {
+        "threads": count,
+        "rounds": rounds,
+        "level": levels[-1],
+        "runners": {name: {"median_ms": float(np.median(t)), "best_ms": min(t)} for name, t in times.items()},
+        "ratios": {f"{peer}/{level}": _ratio(times[peer], times[level]) for peer in versus for level in versus[peer]},
+        "failures": failures,
     }
-    return record
-
-
-def _bind(function: Callable[..., object], *arguments: Any) -> Call:
-    return lambda: function(*arguments)
 
 
 def _ratio(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
     ratio = pair_ratio(numerator, denominator)
     return [ratio.median, ratio.low, ratio.high]
-
-
-@contextmanager
-def raised_priority() -> Generator[None]:
-    """Other processes get out of the way, where the system allows to ask for that."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -15)
-    try:
-        yield
-    finally:
-        os.setpriority(os.PRIO_PROCESS, 0, before)
-
-
-def interleave(calls: Mapping[str, Call], rounds: int, clock: Callable[[], int]) -> dict[str, list[float]]:
-    """Milliseconds of every call, ``rounds`` times in turn, forwards and backwards.
-
-    ``clock`` gives nanoseconds: one thread is best timed by the processor time of the process, which leaves out what
-    other processes take. A turn is two calls, of which the second counts: the first finds the caches full of somebody
-    else's weights, and threads of the runner before that still spin.
-    """
-    columns: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    gc.disable()
-    try:
-        for turn in range(rounds):
-            for name in list(calls) if turn % 2 == 0 else list(calls)[::-1]:
-                calls[name]()
-                start = clock()
-                calls[name]()
-                columns[name].append((clock() - start) / 1e6)
-    finally:
-        gc.enable()
-    return columns

@@ -68,3 +68,23 @@ def test_kernels_are_equally_fast_where_their_ratio_crosses_one() -> None:
     assert sparsity.meeting([0.25 + 0.1 * step for step in range(10)]) == pytest.approx(0.85)
     assert sparsity.meeting([0.9] * 10) == 1.0
     assert sparsity.meeting([2.0] * 10) == 0.05
+
+
+def test_the_fastest_other_runtime_is_shown(tmp_path: Path) -> None:
+    """Of two forms of a runtime the faster one counts, and a level is judged beside what is held to it."""
+    ratios = {
+        "onnxruntime int8/amx": [3.0, 2.9, 3.1],
+        "openvino int8 (NNCF)/amx": [2.5, 2.4, 2.6],
+        "openvino int8 (QDQ)/amx": [1.5, 1.4, 1.6],
+        "onnxruntime int8/avx2": [0.5, 0.4, 0.6],
+        "openvino int8 (NNCF) at avx2/avx2": [1.25, 1.2, 1.3],
+    }
+    runners = {name: {"median_ms": 7.0, "best_ms": 6.0} for name in ("amx", "openvino int8 (QDQ)")}
+    record = {"threads": 1, "level": "amx", "runners": runners, "ratios": ratios, "failures": {}}
+    results.write("speed", "resnet18", [record], tmp_path)
+    page = report.performance_page(tmp_path)
+    assert "| ResNet-18 | 7.00 | 7.00 | OpenVINO int8 | **1.50** [1.40, 1.60] | 3.00 | 1.50 |" in page
+    held, free = (page.index(text) for text in (report.LEVELS, report.LEVELS_ORT))
+    assert "| ResNet-18 | 1 | **1.25** [1.20, 1.30] |" in page[held:free]
+    assert "| ResNet-18 | 1 | **0.50** [0.40, 0.60] | **3.00** [2.90, 3.10] |" in page[free:]
+    assert "Not yet measured again" not in page

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import octavo
-from benchmarks.speed import interleave, raised_priority
 from numpy.typing import NDArray
-from octavo.backends.bench import pair_ratio, random_inputs
+from octavo.backends.bench import interleave, pair_ratio, raised_priority, random_inputs
 from octavo.backends.freeze import is_frozen
 from octavo.ir import Graph
 from octavo.ir.ops.constant import Constant

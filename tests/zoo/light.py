@@ -7,6 +7,7 @@ activations have natural ranges from the first layer to the last.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
@@ -20,6 +21,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional
 
+from .cache import cached
 from .images import seeded_images
 from .packages import package_file
 
@@ -36,6 +38,12 @@ def light_model_path(name: str) -> Path:
     if name not in NAMES:
         raise KeyError(f"no light network {name!r}; there are {', '.join(NAMES)}")
     return package_file("onnx", f"onnx/backend/test/data/light/light_{name}.onnx")
+
+
+def light_file(name: str) -> Path:
+    """The network of `seeded_light_model` as a file."""
+    digest = hashlib.sha256(Path(__file__).read_bytes() + light_model_path(name).read_bytes()).hexdigest()
+    return cached(f"{name}-{digest[:16]}.onnx", lambda path: onnx.save(seeded_light_model(name), path))
 
 
 def seeded_light_model(name: str, seed: int = 0) -> onnx.ModelProto:

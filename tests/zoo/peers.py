@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from octavo.backends.bench.peers import OPSET, PeerFiles
 
+from .cache import CACHE, cached
 from .images import calibration_images, photos
 from .registry import Inputs, ZooModel
-
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "peers"
 
 
 def float_session(model: ZooModel, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -83,7 +81,7 @@ def onnx_file(model: ZooModel) -> Path:
                 module, example, path, dynamo=False, opset_version=OPSET, input_names=list(model.input_names)
             )
 
-    return _cached(f"{model.name}-{digest.hexdigest()[:16]}.onnx", export)
+    return cached(f"{model.name}-{digest.hexdigest()[:16]}.onnx", export)
 
 
 def files(model: ZooModel, calibration: Sequence[Inputs]) -> PeerFiles:
@@ -94,14 +92,3 @@ def files(model: ZooModel, calibration: Sequence[Inputs]) -> PeerFiles:
 def _digest(*parts: bytes) -> hashlib._Hash:
     """A hash that starts with this file: another way to export is another cache entry."""
     return hashlib.sha256(Path(__file__).read_bytes() + b"".join(parts))
-
-
-def _cached(name: str, write: Callable[[Path], None]) -> Path:
-    """The file ``name`` of the cache; two processes may write it at once, each gets a whole one."""
-    path = CACHE / name
-    if not path.is_file():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            write(Path(folder) / name)
-            (Path(folder) / name).replace(path)
-    return path

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from . import bert, cifar, crepe, efficientnet_lite, mobilenet, onnx_models, resnet, samples
+from . import bert, cifar, crepe, efficientnet_lite, light, mobilenet, onnx_models, resnet, samples
 from .images import EFFICIENTNET_LITE0, EFFICIENTNET_LITE1, IMAGENET, ImageRecipe, cifar_photos, photos, seeded_images
 
 Inputs = tuple[NDArray[Any], ...]
@@ -92,6 +92,7 @@ def _sound(index: int) -> Inputs:
     return samples.vad_frames(4, index), state, state.copy()
 
 
+LIGHT_MODELS = ("densenet121", "inception_v2", "squeezenet", "vgg19")
 _ALL = (
     ZooModel("cifar10_cnn", cifar.cifar10_cnn, _small_photo),
     ZooModel("crepe_tiny", crepe.crepe_tiny, _pitch),
@@ -116,10 +117,11 @@ _ALL = (
     ZooModel("resnet18", resnet.resnet18, _seeded_photo),
     ZooModel("resnet50", resnet.resnet50, _seeded_photo),
     ZooModel("silero_vad", onnx_models.silero_vad, _sound, ("input", "h", "c")),
+    *(ZooModel(name, partial(light.light_file, name), _seeded_photo) for name in LIGHT_MODELS),
 )
 MODELS = {model.name: model for model in _ALL}
 ONNX_MODELS = ("page_orientation", "ppocr_cls", "ppocr_det", "ppocr_rec", "silero_vad")
-TORCH_MODELS = tuple(name for name in MODELS if name not in ONNX_MODELS)
+TORCH_MODELS = tuple(name for name in MODELS if name not in (*ONNX_MODELS, *LIGHT_MODELS))
 
 
 @cache
