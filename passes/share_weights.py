@@ -12,7 +12,7 @@ from ..ir.constants import Tensor
 from ..ir.errors import PassError, UsageError
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Quantization, Stage
-from ..ir.ops.constant import Constant, trains_as
+from ..ir.ops.constant import Constant
 from ..ir.ops.conv import ConvTranspose
 from ..ir.ops.einsum import Einsum
 from ..ir.ops.matmul import MatMul
@@ -178,10 +178,8 @@ def _share(graph: Graph, weight: Value, codebook: Codebook) -> Value:
     assert isinstance(op, Constant)
 
     def insert(array: np.ndarray, name: str) -> Value:
-        path = f"{weight.name}.{name}"
-        return graph.constant(
-            Tensor.of(array), before=constant, origin=constant.origin, name=path, trains=trains_as([op])
-        )
+        data, path = Tensor.of(array), f"{weight.name}.{name}"
+        return graph.constant(data, before=constant, origin=constant.origin, name=path, trains=op.trains)
 
     entries = insert(codebook.centroids, "codebook")
     if codebook.has_zero:

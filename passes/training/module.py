@@ -91,8 +91,9 @@ class TrainableGraph(nn.Module):
     Parameters have the names of their values: for a graph from torch those of the module's own state dict. They are
 
     - of a graph from torch the parameters that require gradients (all, if none does), and not its buffers;
-    - of any other, and of what passes compute, float32 constants of several elements, and weights, biases and slopes
-      of layers of one. Masks, with elements of 1e30 or more, are none.
+    - of any other float32 constants of several elements, and weights, biases and slopes of layers of one. Masks, with
+      elements of 1e30 or more, are none;
+    - what passes compute from one of these.
 
     Statistics of batch normalization, the grids of fake quantization, and what else a module from torch holds without
     training it, are buffers. In training mode batch normalization uses and updates the statistics of the batch, as in
@@ -157,16 +158,16 @@ class TrainableGraph(nn.Module):
         if names is None and not self.training and not torch.is_grad_enabled() and (frozen := self.integer_graph()):
             with torch.autocast("cpu", enabled=False):
                 return _bare(run_torch(frozen, inputs))
-        wanted = {find_value(self._graph, name): name for name in names or ()}
-        seen: dict[str, torch.Tensor] = {}
+        wanted = {name: find_value(self._graph, name) for name in names or ()}
+        values, seen = set(wanted.values()), dict[Value, torch.Tensor]()
 
         def look(value: Value, tensor: torch.Tensor) -> None:
-            if value in wanted:
-                seen[wanted[value]] = tensor
+            if value in values:
+                seen[value] = tensor
 
         results = run_torch(self._graph, inputs, look if wanted else None, self._evaluate)
         if names is not None:
-            return results, seen
+            return results, {name: seen[value] for name, value in wanted.items()}
         return _bare(results)
 
     def integer_graph(self) -> Graph | None:

@@ -82,6 +82,16 @@ def test_weights_go_back_into_the_graph() -> None:
     assert str(TrainableGraph(graph).to_graph()) == str(graph)
 
 
+def test_a_value_is_seen_by_every_name_it_is_asked_for() -> None:
+    ours = TrainableGraph(traced(net()))
+    (logits,), seen = ours(images(), names=["head", "%head", "%x", "head.bias"])
+    assert list(seen) == ["head", "%head", "%x", "head.bias"]
+    assert torch.equal(seen["head"], logits)
+    assert torch.equal(seen["%head"], logits)
+    assert torch.equal(seen["%x"], images())
+    assert seen["head.bias"] is ours.get_parameter("head.bias")
+
+
 def test_the_graph_that_was_given_is_left_alone() -> None:
     graph = traced(net())
     before = str(graph)
