@@ -150,7 +150,9 @@ class PruneChannels(Pass):
         """The units of a group that had ``size`` of them in the beginning."""
         scores = score_units(channels, group, self.importance, evidence)
         order = np.argsort(scores, kind="stable")
-        return Ranking(group, group.units[order], scores[order], int(np.ceil(self.least * size)), multiple)
+        # 0.55 * 20 is a little more than 11.
+        floor = math.ceil(self.least * size - 1e-9)
+        return Ranking(group, group.units[order], scores[order], floor, multiple)
 
     def _counts(self, rankings: Sequence[Ranking], amount: Amount, goal: float) -> Counts:
         if self.threshold is not None:

@@ -192,6 +192,12 @@ def test_rounds_keep_the_least_share_of_the_beginning() -> None:
     assert lines[-1].startswith("8 of 16 channels removed; macs ")
 
 
+def test_the_least_share_is_no_more_than_what_was_asked_for() -> None:
+    graph = octavo.trace(nn.Sequential(nn.Linear(6, 20), nn.Linear(20, 3)).eval(), (torch.zeros(2, 6),))
+    run(graph, "ratio=0.99,of=channels,least=0.55")
+    assert widths(graph) == [11, 3]
+
+
 @pytest.mark.parametrize("scope", ["local", "global", "greedy"])
 def test_rounds_end_when_one_channel_is_left(scope: str) -> None:
     graph = traced("squeeze-excite")
