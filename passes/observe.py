@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..ir.graph import Decision, Graph, Node, Precision, Value
+from ..ir.op import Stage
 from ..ir.ops.quantize import Observer
 from .base import Exactness, Pass, PassContext
 from .calibration.methods import new_statistics
@@ -37,6 +38,10 @@ class Observe(Pass):
     def apply(self, graph: Graph, context: PassContext) -> bool:
         """Raises :class:`UsageError` for a pattern of ``keep_float`` that fits no node and no kind of op."""
         check_patterns(graph, self.keep_float, "observe: keep-float")
+        if any(node.op.stage is Stage.INTEGER for node in graph.nodes):
+            # It was decided before the freeze, and what was decided stands.
+            context.report("the graph is frozen already, so nothing is observed")
+            return False
         decisions = decide(graph, self.keep_float)
         for node, decision in decisions.items():
             node.decision = decision

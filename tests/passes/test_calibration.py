@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from octavo.ir import Graph
+from octavo.ir import Graph, print_graph
 from octavo.ir.constants import Tensor
 from octavo.ir.errors import CalibrationError, UsageError
 from octavo.ir.ops.constant import Constant
@@ -67,6 +67,18 @@ def test_observers_stand_where_integer_nodes_read_and_every_node_has_a_decision(
     assert [n.op for n in graph.nodes if isinstance(n.op, Observer)] == [Observer(key, "mse") for key in ("x", "first")]
     assert all(node.decision for node in graph.nodes if not isinstance(node.op, Observer | Constant))
     assert "stay in float" in lines[0]
+
+
+def test_what_was_decided_before_the_freeze_stands() -> None:
+    graph, said = network(), list[str]()
+    context = PassContext(calibration=batches([1.0, -1.0, 0.5, 0.0]), report=said.append)
+    Pipeline.parse("int8").run(graph, context)
+    frozen, decided = print_graph(graph), [node.decision for node in graph.nodes]
+    said.clear()
+    assert not Pipeline.parse("int8").run(graph, context)
+    assert said == ["the graph is frozen already, so nothing is observed"]
+    assert print_graph(graph) == frozen
+    assert [node.decision for node in graph.nodes] == decided
 
 
 def test_calibration_streams_and_writes_bounds() -> None:
