@@ -328,10 +328,14 @@ def _is_quantized(graph: Graph) -> bool:
 
 def _check_teacher(graph: Graph, teacher: Graph) -> None:
     """The teacher sees the same batch as the network."""
-    own, theirs = ([v.type.shape[1:] for v in g.inputs] for g in (graph, teacher))
+    own, theirs = ([(v.type.dtype, v.type.shape[1:]) for v in g.inputs] for g in (graph, teacher))
     if own != theirs:
-        shown = [", ".join(map(format_shape, shapes)) for shapes in (theirs, own)]
+        shown = [", ".join(f"{dtype.value}{format_shape(shape)}" for dtype, shape in types) for types in (theirs, own)]
         raise UsageError(f"samples of the teacher are {shown[0]}", expected=f"{shown[1]}, as for the network")
+    batches = [fixed_batch(g) for g in (graph, teacher)]
+    if None not in batches and batches[0] != batches[1]:
+        what = f"the teacher takes batches of {batches[1]} and no others"
+        raise UsageError(what, expected=f"{batches[0]}, as for the network")
 
 
 def _check_labels(config: TrainingConfig, output: TensorType, labels: torch.Tensor, where: str) -> None:

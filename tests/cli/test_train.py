@@ -17,7 +17,8 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 import torch
-from octavo.backends.models import find_model
+from octavo import trace
+from octavo.backends.models import find_model, write_graph
 from octavo.backends.open_batch import fixed_batch, open_batch, trace_open
 from octavo.backends.samples import ImageAugment, read_samples
 from octavo.backends.training_config import Augmentation, DataSection, DataSource, read_config
@@ -46,17 +47,22 @@ def large():
     return make(24)
 
 
+def of_other_images():
+    return make()[0], (torch.zeros(1, 3, 9, 9),)
+
+
 class Stubborn(nn.Module):
-    def __init__(self):
+    def __init__(self, batch):
         super().__init__()
-        self.layer = nn.Linear(192, 4)
+        self.layer, self.batch = nn.Linear(192, 4), batch
 
     def forward(self, image):
-        return self.layer(image.reshape(1, 4, 48).permute(1, 0, 2).reshape(1, 192)) + image[:1, 0, 0, :4]
+        mixed = image.reshape(self.batch, 4, 48).permute(1, 0, 2).reshape(self.batch, 192)
+        return self.layer(mixed) + image[:1, 0, 0, :4]
 
 
-def stubborn():
-    return Stubborn(), (torch.zeros(1, 3, 8, 8),)
+def stubborn(batch=1):
+    return Stubborn(batch), (torch.zeros(batch, 3, 8, 8),)
 
 
 def paint(count=240, seed=0):
@@ -86,14 +92,17 @@ lr = 0.02
 optimizer = "adam"
 """
 
+TAUGHT = '[teacher]\nsource = "{}"\n[loss]\nlogits = 1.0\n'
+
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``studio_nets.py``, ``train.npz`` and ``valid.npz``."""
+    """A folder with ``studio_nets.py``, ``train.npz`` and ``valid.npz``, and a network for pairs of images."""
     folder = tmp_path_factory.mktemp("studio")
     (folder / "studio_nets.py").write_text(NETS)
     scope: dict[str, Any] = {"__name__": "nets"}
     exec(NETS, scope)
+    write_graph(trace(*scope["stubborn"](2)), folder / "pair.octavo")
     for name, count, seed in (("train", 240, 0), ("valid", 100, 1)):
         images, labels = scope["paint"](count, seed)
         np.savez(folder / f"{name}.npz", image=images, labels=labels)
@@ -260,6 +269,8 @@ compile = "x86"
         (BASE + '[passes]\nquantize = "prepare"\n', 2, "nothing in the network is quantized"),
         (BASE.replace("16", "0"), 2, "batch-size is 0"),
         (BASE.replace("make", "stubborn"), 2, "batches of 1 and no others"),
+        (BASE + TAUGHT.format("studio_nets:of_other_images"), 2, "samples of the teacher are f32[3x9x9]"),
+        (BASE.replace("make", "stubborn") + TAUGHT.format("pair.octavo"), 2, "the teacher takes batches of 2"),
     ],
 )
 def test_mistakes(octavo: Octavo, studio: Path, text: str, code: int, part: str) -> None:
