@@ -1,4 +1,4 @@
-"""Kernels that cannot be compiled, for the tests of the code generation processes."""
+"""Kernels that cannot be compiled or linked, for the tests of what finds that out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octavo.backends.tvm.kernels.base import Arg, KernelSpec
 
 @dataclass(frozen=True)
 class FaultySpec(KernelSpec):
-    """`fault`: ``select`` uses an instruction no target has, ``raise`` fails in Python."""
+    """`fault`: ``select`` uses an instruction no target has, ``foreign`` calls expf, ``raise`` fails in Python."""
 
     fault: str
 

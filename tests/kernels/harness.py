@@ -18,13 +18,15 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from octavo.backends.bundle.elf import read_elf
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.base import Arg, KernelSpec
 from octavo.backends.tvm.worker import CodegenPool
@@ -33,6 +35,8 @@ Array = npt.NDArray[Any]
 
 #: The processor QEMU imitates for each ARM level: the weakest one of the level.
 QEMU_CPUS = {"neon": "cortex-a53", "dotprod": "neoverse-n1", "i8mm": "max"}
+#: All that a kernel may call: what LLVM makes of filling and copying loops, and helpers that TVM adds to every module.
+KNOWN = {"memset", "memcpy", "memmove", "__truncsfhf2", "__extendhfsf2", "__extendsfhf2"}
 _HERE = Path(__file__).parent
 _PAGE = mmap.PAGESIZE
 
@@ -54,14 +58,23 @@ def run_kernel(spec: KernelSpec, isa: str, arrays: Mapping[str, Array]) -> dict[
 def run_kernels(cases: Sequence[Case], isa_name: str) -> list[dict[str, Array]]:
     """Compile the kernels of all cases into one object and run them; the outputs of each case by name."""
     isa = ISAS[isa_name]
+    run = _run_native if isa.family == "x86" else _run_qemu
+    with _compiled(cases, isa_name) as (folder, calls):
+        return run(calls, isa, folder)
+
+
+@contextmanager
+def _compiled(cases: Sequence[Case], isa_name: str) -> Generator[tuple[Path, list[tuple[str, Case]]]]:
+    """A folder with ``kernels.o``, and each case with the symbol of its kernel: equal ones are compiled once."""
     symbols: dict[KernelSpec, str] = {}
     for case in cases:
         symbols.setdefault(case.spec, f"kernel_{len(symbols)}")
-    data = pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "kernels.o").write_bytes(data)
-        run = _run_native if isa.family == "x86" else _run_qemu
-        return run([(symbols[case.spec], case) for case in cases], isa, Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "kernels.o"
+        path.write_bytes(pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name))
+        undefined = {symbol.name for symbol in read_elf(path).static if not symbol.defined}
+        assert undefined <= KNOWN, f"kernels on {isa_name} call {', '.join(sorted(undefined - KNOWN))}"
+        yield path.parent, [(symbols[case.spec], case) for case in cases]
 
 
 @functools.cache
@@ -86,14 +99,11 @@ def arm_levels() -> list[str]:
 def bind_kernels(cases: Sequence[Case], isa_name: str) -> list[Callable[[], None]]:
     """For each case a function that computes all of its tasks once, in this process and without guard pages."""
     isa = ISAS[isa_name]
-    symbols = {case.spec: f"kernel_{number}" for number, case in enumerate(cases)}
-    data = pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "kernels.o").write_bytes(data)
+    with _compiled(cases, isa_name) as (folder, calls):
         if isa_name == "amx":
             _allow_amx()
-        library = ctypes.CDLL(str(_link(Path(folder))))
-    return [_bind(library[symbols[case.spec]], case, isa) for case in cases]
+        library = ctypes.CDLL(str(_link(folder)))
+    return [_bind(library[symbol], case, isa) for symbol, case in calls]
 
 
 def _bind(function: Any, case: Case, isa: Isa) -> Callable[[], None]:
@@ -112,13 +122,8 @@ def _bind(function: Any, case: Case, isa: Isa) -> Callable[[], None]:
 def count_instructions(cases: Sequence[Case], isa_name: str) -> list[int]:
     """Guest instructions of each case on an ARM level, counted by QEMU: what a second call of all its tasks adds."""
     isa = ISAS[isa_name]
-    symbols = {case.spec: f"kernel_{number}" for number, case in enumerate(cases)}
-    data = pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "kernels.o").write_bytes(data)
-        calls = [(symbols[case.spec], case) for case in cases]
-        program, plugin = _driver(sorted(symbols.values()), calls, folder), instruction_plugin(folder)
+    with _compiled(cases, isa_name) as (folder, calls):
+        program, plugin = _driver(calls, folder), instruction_plugin(folder)
 
         def count(symbol: str, case: Case, times: int) -> int:
             (folder / "jobs").write_bytes(_job(symbol, case, isa, [(0, case.spec.tasks(isa))] * times))
@@ -223,7 +228,7 @@ def _allow_amx() -> None:
 
 
 def _run_qemu(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list[dict[str, Array]]:
-    program = _driver(sorted({symbol for symbol, _ in calls}), calls, folder)
+    program = _driver(calls, folder)
     (folder / "jobs").write_bytes(b"".join(_job(symbol, case, isa, _ranges(case, isa)) for symbol, case in calls))
     environment = {**os.environ, "QEMU_CPU": QEMU_CPUS[isa.name]}
     command = ["qemu-aarch64", str(program), str(folder / "jobs"), str(folder / "results")]
@@ -233,17 +238,17 @@ def _run_qemu(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list
     return _results((folder / "results").read_bytes(), calls)
 
 
-def _driver(symbols: list[str], calls: Sequence[tuple[str, Case]], folder: Path) -> Path:
+def _driver(calls: Sequence[tuple[str, Case]], folder: Path) -> Path:
     """Link the kernels statically with the C driver and a table of calls."""
     counts = {symbol: len(case.spec.args) for symbol, case in calls}
     lines = ['#include "qemu_driver.h"']
-    for symbol in symbols:
-        parameters = ", ".join(["void *"] * counts[symbol])
-        values = ", ".join(f"a[{position}]" for position in range(counts[symbol]))
+    for symbol, count in counts.items():
+        parameters = ", ".join(["void *"] * count)
+        values = ", ".join(f"a[{position}]" for position in range(count))
         lines.append(f"int {symbol}({parameters}, int, int);")
         call = f"{symbol}({values}, begin, end)"
         lines.append(f"static int call_{symbol}(void **a, int begin, int end) {{ return {call}; }}")
-    table = ", ".join(f'{{"{symbol}", call_{symbol}}}' for symbol in symbols)
+    table = ", ".join(f'{{"{symbol}", call_{symbol}}}' for symbol in counts)
     lines.append(f"const struct entry entries[] = {{{table}, {{0, 0}}}};")
     (folder / "table.c").write_text("\n".join(lines) + "\n")
     sources = [str(_HERE / "qemu_driver.c"), str(folder / "table.c"), str(folder / "kernels.o")]
