@@ -11,6 +11,7 @@ from octavo.ir import Graph, Tensor, Value
 from octavo.ir.errors import ModelError
 from octavo.ir.op import Op
 from octavo.ir.types import f32
+from support.blocks import draw_blocks, spread_blocks
 
 Choice = TypeVar("Choice")
 
@@ -119,10 +120,8 @@ def dims(value: Value) -> tuple[int, ...]:
     return value.type.static_shape
 
 
-def some_blocks(shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Ones in some of the blocks of 16 outputs by 4 weights along (taps, inputs) of a weight, zeros in the others."""
-    outputs, inputs, *taps = shape
-    blocks = rng.random((-(-outputs // 16), -(-int(np.prod(shape[1:])) // 4))) < rng.uniform(0.2, 0.8)
-    blocks[:, int(rng.integers(blocks.shape[1]))] = True
-    rows = blocks.repeat(16, 0).repeat(4, 1)[:outputs, : int(np.prod(shape[1:]))]
-    return np.moveaxis(rows.reshape(outputs, *taps, inputs), -1, 1).astype(np.float64)
+def some_blocks(shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int8]:
+    """Ones in some of the blocks of a weight, and in some of each 16 outputs, zeros in the others."""
+    kept = draw_blocks(shape, rng) < rng.uniform(0.2, 0.8)
+    kept[:, int(rng.integers(kept.shape[1]))] = True
+    return spread_blocks(kept, shape)

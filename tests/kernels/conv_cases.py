@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from kernels.harness import Case
+from kernels.harness import Case, run_kernels
 from kernels.reference import conv_accumulators, finish, view
-from octavo.backends.tvm.isa import Isa
+from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.base import StridedView
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.epilogue import Epilogue
 from octavo.backends.tvm.kernels.sparse import SparseConvSpec
+from support.blocks import draw_blocks, spread_blocks
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +76,7 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator, density: float
     if rng.random() < 0.3:
         arrays["weight"][...] = lowest
     if density is not None:
-        arrays["weight"] *= block_mask(spec, rng, density)
+        arrays["weight"] *= spread_blocks(draw_blocks(weight_shape, rng) < density, weight_shape)
     x = random_bytes(rng, isa, _extent(spec))
     if rng.random() < 0.2:
         x[...] = isa.act_min
@@ -95,13 +97,12 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator, density: float
     return Case(kernel, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
 
 
-def block_mask(spec: ConvSpec, rng: np.random.Generator, density: float) -> Array:
-    """Ones and zeros (int8) of the weight's shape: blocks of 16 outputs by 4 weights along (row, column, input)."""
-    depth = spec.kernel_h * spec.kernel_w * spec.in_channels
-    blocks = rng.random((-(-spec.out_channels // 16), -(-depth // 4))) < density
-    rows = blocks.repeat(16, 0).repeat(4, 1)[: spec.out_channels, :depth]
-    places = rows.reshape(spec.out_channels, spec.kernel_h, spec.kernel_w, spec.in_channels)
-    return places.transpose(0, 3, 1, 2).astype("int8")
+def check_convs(specs: Sequence[ConvSpec], level: str, seed: int, densities: Sequence[float | None] = (None,)) -> None:
+    """Compare kernels with their definition; with densities, the sparse ones of weights of which that share is left."""
+    isa, rng = ISAS[level], np.random.default_rng(seed)
+    made = [conv_case(spec, isa, rng, densities[int(rng.integers(len(densities)))]) for spec in specs]
+    for spec, result, (_, wanted) in zip(specs, run_kernels([case for case, _ in made], level), made, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
 
 
 def centred(acc: Array, rng: np.random.Generator) -> dict[str, Array]:

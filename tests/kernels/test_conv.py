@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernels.conv_cases import conv_case, conv_spec
-from kernels.harness import run_kernels
+from kernels.conv_cases import check_convs, conv_spec
 from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.conv import ConvSpec, plan_conv
@@ -39,21 +38,14 @@ SPATIAL = [
 ]
 
 
-def _check(specs: list[ConvSpec], level: str, seed: int) -> None:
-    isa, rng = ISAS[level], np.random.default_rng(seed)
-    cases, expected = zip(*[conv_case(spec, isa, rng) for spec in specs], strict=True)
-    for spec, result, wanted in zip(specs, run_kernels(cases, level), expected, strict=True):
-        np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
-
-
 @pytest.mark.parametrize("level", every_level())
 def test_pointwise_equals_its_definition(level: str) -> None:
-    _check(POINTWISE, level, 1)
+    check_convs(POINTWISE, level, 1)
 
 
 @pytest.mark.parametrize("level", every_level())
 def test_spatial_equals_its_definition(level: str) -> None:
-    _check(SPATIAL, level, 2)
+    check_convs(SPATIAL, level, 2)
 
 
 def _random_spec(rng: np.random.Generator) -> ConvSpec:
@@ -81,7 +73,7 @@ def _random_spec(rng: np.random.Generator) -> ConvSpec:
 @pytest.mark.parametrize("level", every_level())
 def test_random_convolutions_equal_their_definition(level: str) -> None:
     rng = np.random.default_rng(11)
-    _check([_random_spec(rng) for _ in range(10)], level, 12)
+    check_convs([_random_spec(rng) for _ in range(10)], level, 12)
 
 
 @pytest.mark.parametrize(

@@ -126,5 +126,7 @@ def break_even(spec: ConvSpec, isa: Isa) -> float:
     fewer vectors than a block has.
     """
     plan = plan_conv(spec, isa)
-    limit = amx_share(plan.runs.length, plan.runs.count) if plan.dot.kind == "amx" else BREAK_EVEN[isa.name]
+    limit = BREAK_EVEN[isa.name]
+    if plan.dot.kind == "amx":
+        limit = min(limit, amx_share(plan.runs.length, plan.runs.count))
     return limit * round_up(spec.out_channels, isa.lanes) / round_up(spec.out_channels, BLOCK_CHANNELS)
