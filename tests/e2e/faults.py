@@ -66,6 +66,12 @@ def _next(array: Array) -> Array:
     return np.asarray(np.nextafter(array, np.float32(np.inf)))
 
 
+def _one_flipped(array: Array) -> Array:
+    """The lowest bit of the element in the middle is the other one."""
+    array.reshape(-1)[array.size // 2] ^= 1
+    return array
+
+
 @fault
 def bias_off_by_one(patch: Patch) -> None:
     _packed(patch, ConvSpec, "bias", lambda bias: bias + np.int32(1))
@@ -113,11 +119,7 @@ def activation_forgotten(patch: Patch) -> None:
 
 @fault
 def one_weight_off_by_one(patch: Patch) -> None:
-    def change(weight: Array) -> Array:
-        weight.reshape(-1)[weight.size // 2] ^= 1
-        return weight
-
-    _given(patch, ConvSpec, "weight", change)
+    _given(patch, ConvSpec, "weight", _one_flipped)
 
 
 @fault
@@ -167,11 +169,7 @@ def one_block_left_out(patch: Patch) -> None:
 
 @fault
 def one_weight_of_a_block_off_by_one(patch: Patch) -> None:
-    def change(weight: Array) -> Array:
-        weight.reshape(-1)[weight.size // 2] ^= 1
-        return weight
-
-    _packed(patch, SparseConvSpec, "weight", change)
+    _packed(patch, SparseConvSpec, "weight", _one_flipped)
 
 
 Call = tuple[KernelSpec, Any, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def _sqnr(want: Array, have: Array) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(np.sum(want.astype("float64") ** 2) / error))
 
 
+@functools.cache
 def _frozen_module(name: str) -> tuple[Graph, dict[str, Array], Array]:
     """The frozen network, its input, and the module's answer."""
     torch.manual_seed(3)
