@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from kernels.harness import QEMU_CPUS, pool
 from octavo.backends.bundle.link import Toolchain, find_toolchain
 from octavo.backends.bundle.program import LevelProgram, Program, Signature, TensorSpec
 from octavo.backends.bundle.sequencer import public_header
@@ -23,7 +24,6 @@ from octavo.backends.plan.planner import plan_graph
 from octavo.backends.targets import ARM_INT8, X86_INT8
 from octavo.backends.tvm.isa import get_isa
 from octavo.backends.tvm.kernels.base import KernelSpec
-from octavo.backends.tvm.worker import CodegenPool
 from octavo.ir import Graph, Value
 from octavo.ir.target import IsaLevel, Target
 from octavo.ir.types import DType
@@ -40,8 +40,6 @@ TARGETS: Mapping[str, Target] = {level.name: target for target in (X86_INT8, ARM
 LEVELS: Mapping[str, IsaLevel] = {level.name: level for target in (X86_INT8, ARM_INT8) for level in target.levels}
 X86_LEVELS = tuple(level.name for level in X86_INT8.levels)
 ARM_LEVELS = tuple(level.name for level in ARM_INT8.levels)
-QEMU_CPUS = {"neon": "cortex-a53", "dotprod": "neoverse-n1", "i8mm": "max"}
-"""The weakest processor of each level that QEMU imitates."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,6 @@ class Kernels:
             path.write_bytes(pool().compile(chunk, level))
             self._objects.update(dict.fromkeys((symbol for symbol, _ in chunk), path))
         return list(dict.fromkeys(self._objects[symbol] for symbol in kernels))
-
-
-@functools.cache
-def pool() -> CodegenPool:
-    """The code generation process of this test process."""
-    return CodegenPool(1)
 
 
 def _chunks(items: Sequence[tuple[str, KernelSpec]]) -> Iterator[list[tuple[str, KernelSpec]]]:
