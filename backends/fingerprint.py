@@ -75,7 +75,7 @@ def _digest_sources(module: str) -> str:
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
         return ""
-    path = Path(file).resolve()
+    path = Path(file).absolute()  # imports start where a link is, not where it leads
     depth = module.count(".") + (path.name == "__init__.py")
     root = path.parents[depth]
     digest = hashlib.sha256()

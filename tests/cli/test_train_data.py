@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -175,6 +176,22 @@ def test_a_checkpoint_is_for_the_same_processes_and_weights(tmp_path: Path) -> N
     assert find_differences(before, describe_run(config, one, other, samples, 1)) == ["network of the teacher"]
     assert find_differences(before, describe_run(config, one, one, samples[::-1], 1)) == ["samples"]
     assert "number of processes" in find_differences({}, before), "a folder that says nothing is of another run"
+
+
+def test_a_link_imports_what_is_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "linked_nets.py").write_text("import linked_paint\n")
+    (tmp_path / "linked_nets.py").symlink_to(tmp_path / "shared" / "linked_nets.py")
+    (tmp_path / "linked_paint.py").write_text("COLOR = 1\n")
+    save(tmp_path / "train.npz")
+    (tmp_path / "train.toml").write_text('[model]\nsource = "linked_nets:make"\n[data]\ntrain = "train.npz"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("linked_nets")
+    config = read_config(tmp_path / "train.toml")
+    samples, graph = read_samples(config.data, INPUTS, tmp_path, 0), trace(torch.nn.Linear(3, 2))
+    before = describe_run(config, graph, None, samples, 1)
+    (tmp_path / "linked_paint.py").write_text("COLOR = 2\n")
+    assert find_differences(before, describe_run(config, graph, None, samples, 1)) == ["code of linked_nets"]
 
 
 # Samples -----------------------------------------------------------------------------------------------------------
