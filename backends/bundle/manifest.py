@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,7 +41,8 @@ class Manifest:
     """A bundle's description. ``signatures`` holds inputs and outputs of each plan; everything opaque is JSON.
 
     ``exactness`` is ``bit-exact`` or the stated tolerance; ``made`` says how the bundle came to be (octavo's version,
-    the pipeline's text, the source model's digest); ``weights`` is ``file`` or ``embedded``.
+    the pipeline's text, the source model's digest); ``weights`` is ``file`` or ``embedded``. ``work`` says by level and
+    plan what each step computes and moves, in the order of the steps; None in bundles that older versions made.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Manifest:
     preprocessing: Json
     made: Mapping[str, Json]
     decisions: Json
+    work: Json = None
 
     @property
     def library(self) -> str:
@@ -81,6 +83,7 @@ class Manifest:
             "files": {name: {"bytes": f.bytes, "sha256": f.sha256} for name, f in sorted(self.files.items())},
             "made": dict(self.made),
             "decisions": self.decisions,
+            "work": self.work,
         }
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -116,6 +119,17 @@ def digest_file(path: Path) -> FileRecord:
 def describe_levels(program: Program) -> tuple[LevelRecord, ...]:
     """The levels of a program, best first."""
     return tuple(LevelRecord(level.name, level.features) for level in program.levels)
+
+
+def describe_work(program: Program) -> Json:
+    """What each step of each plan does, by level, without what is zero."""
+    return {
+        level.name: [
+            [{key: value for key, value in asdict(step.work).items() if value} for step in plan.steps]
+            for plan in level.plans
+        ]
+        for level in program.levels
+    }
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Json]:
@@ -217,6 +231,7 @@ def _parse(document: _Reader) -> Manifest:
         preprocessing=document["preprocessing"].value,
         made={key: reader.value for key, reader in document["made"].mapping().items()},
         decisions=document["decisions"].value,
+        work=document.value.get("work"),
     )
 
 

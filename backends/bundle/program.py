@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ...ir.errors import BundleError
@@ -60,6 +60,22 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a step does, for profiles: ``macs`` multiply-accumulates by ``instruction``, and the bytes it moves.
+
+    ``kernel`` is its kind, ``constants`` are bytes of weights, ``rescaled`` the results that are requantized.
+    """
+
+    kernel: str = ""
+    instruction: str = ""
+    macs: int = 0
+    read: int = 0
+    written: int = 0
+    constants: int = 0
+    rescaled: int = 0
+
+
+@dataclass(frozen=True)
 class Step:
     """One kernel call, ``int32_t symbol(void *, ..., int32_t begin, int32_t end)``, over ``tasks`` independent units.
 
@@ -72,6 +88,7 @@ class Step:
     tasks: int
     label: str
     grain: int = 1
+    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True)

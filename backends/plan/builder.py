@@ -16,7 +16,7 @@ from ...ir.graph import Graph, Node, Value
 from ...ir.ops.constant import Constant
 from ...ir.ops.shape import Concat
 from ...ir.types import DType, TensorType
-from ..bundle.program import Place, PlanProgram, Ref, Step
+from ..bundle.program import Place, PlanProgram, Ref, Step, Work
 from ..bundle.weights import WeightStore
 from ..tvm.isa import Isa
 from ..tvm.kernels.base import Arg, KernelSpec
@@ -41,6 +41,7 @@ class Call:
     views: tuple[View | Ref, ...]
     tasks: int
     label: str
+    work: Work
 
 
 @dataclass
@@ -211,7 +212,23 @@ class PlanBuilder:
         for argument in arguments:
             if isinstance(argument, View):
                 argument.storage.touch(step)
-        self._calls.append(Call(self._symbol(spec), tuple(arguments), spec.tasks(self.isa), label))
+        work = self._work(spec, views, sum(array.nbytes for array in packed.values()))
+        self._calls.append(Call(self._symbol(spec), tuple(arguments), spec.tasks(self.isa), label, work))
+
+    def _work(self, spec: KernelSpec, views: Mapping[str, View], constants: int) -> Work:
+        moved = {arg.name: views[arg.name].touched for arg in spec.args if arg.role in ("in", "out")}
+        outputs = [arg.name for arg in spec.args if arg.role == "out"]
+        written = sum(moved[name] for name in outputs)
+        rescales = any(arg.name == "multiplier" for arg in spec.args)
+        return Work(
+            kernel=_kind(spec),
+            instruction=spec.instruction(self.isa),
+            macs=spec.macs,
+            read=sum(moved.values()) - written,
+            written=written if spec.bytes_written is None else spec.bytes_written,
+            constants=constants,
+            rescaled=sum(views[name].size for name in outputs) if rescales else 0,
+        )
 
     def _operand(self, arg: Arg, view: View, over_read: int) -> View:
         """The view to pass; what a kernel may read beyond must not be a user's memory."""
@@ -226,9 +243,8 @@ class PlanBuilder:
         return view
 
     def _symbol(self, spec: KernelSpec) -> str:
-        kind = type(spec).__name__.removesuffix("Spec").lower()
         digest = hashlib.sha256(f"{type(spec).__module__} {spec!r}".encode()).hexdigest()[:12]
-        symbol = f"{self.prefix}_{self.isa.name}_{kind}_{digest}"
+        symbol = f"{self.prefix}_{self.isa.name}_{_kind(spec)}_{digest}"
         self.kernels.setdefault(symbol, spec)
         return symbol
 
@@ -281,7 +297,8 @@ class PlanBuilder:
         self._bind_outputs()
         arena = assign_offsets(s for s in self._storages if s.place is Place.ARENA)
         steps = tuple(
-            Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label) for call in self._calls
+            Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label, work=call.work)
+            for call in self._calls
         )
         return PlanProgram(arena, aligned(self._slack), steps, self._scratch)
 
@@ -298,6 +315,11 @@ class PlanBuilder:
                 target = Storage(Place.OUTPUT, value.type.nbytes, index=index)
                 strides = dense_strides(shape, range(len(shape)))
                 self.copy(view, View(target, value.type.dtype.numpy.name, shape, strides), value.name)
+
+
+def _kind(spec: KernelSpec) -> str:
+    """What a kernel is called in symbols and profiles."""
+    return type(spec).__name__.removesuffix("Spec").lower()
 
 
 def _ref(view: View | Ref) -> Ref:

@@ -56,6 +56,12 @@ class View:
         return math.prod(self.shape)
 
     @property
+    def touched(self) -> int:
+        """Bytes of the distinct elements: a stride of 0 repeats one."""
+        distinct = math.prod(n for n, stride in zip(self.shape, self.strides, strict=True) if stride)
+        return distinct * ITEM_BYTES[self.dtype]
+
+    @property
     def byte_offset(self) -> int:
         return self.offset * ITEM_BYTES[self.dtype]
 

@@ -11,6 +11,7 @@ import typer
 from ...ir.errors import UsageError
 from ..console import print_json, print_table, print_text, progress_bar, remark
 from ..options import BundlePath, CalibOption, JsonFlag, LimitOption, PreprocessOption
+from ..profiles import show_kernels
 
 if TYPE_CHECKING:
     from ...backends.bench import BenchResult, PeerResult, Timing
@@ -40,12 +41,21 @@ def command(
     preprocess: PreprocessOption = None,
     level: Annotated[str | None, typer.Option("--level", help="One of the bundle's levels.")] = None,
     plan: Annotated[int, typer.Option("--plan", min=0, metavar="N", help="Which of the bundle's input shapes.")] = 0,
+    per_kernel: Annotated[
+        bool, typer.Option("--per-kernel", help="Time every kernel beside what this machine reaches.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.svg", help="With --per-kernel, draw the network's roofline.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Time a bundle on random inputs; with --against, in turn with other runtimes.
 
     The other runtimes' int8 models are made from the same float network by their own quantizers, with the data of
     --calib or random inputs, and kept in octavo's cache. An int8 --model runs as it is.
+
+    With --per-kernel, a profile instead: the time of every kernel, the share of what its instruction reaches on this
+    machine, measured first, and which limit bounds it.
     """
     from ...backends.bench import bench
     from ...backends.bundle.manifest import read_manifest
@@ -55,6 +65,13 @@ def command(
     plans = len(manifest.signatures)
     if plan >= plans:
         raise UsageError(f"there is no plan {plan}", where=str(bundle), expected=f"0 to {plans - 1}")
+    if plot is not None and not per_kernel:
+        raise UsageError("--plot draws what --per-kernel measures", expected="--per-kernel --plot FILE.svg")
+    if per_kernel:
+        if against is not None or len(counts) > 1:
+            raise UsageError("--per-kernel is for a bundle alone and one number of threads")
+        show_kernels(bundle, counts[0], runs, level, plan, plot, json)
+        return
     peers: Sequence[Peer] = ()
     files: PeerFiles | None = None
     if against is not None:

@@ -87,9 +87,46 @@ def test_a_level_holds_openvino_to_its_instructions(octavo: Octavo, quick: list[
         assert not any("avx512" in kernel for kernel in peer["kernels"])
 
 
+@pytest.mark.slow
+def test_per_kernel(octavo: Octavo, quick: list[object], tmp_path: Path) -> None:
+    from octavo.backends.targets import host_levels
+
+    found = octavo(*quick, "--per-kernel", "--plot", tmp_path / "roofline.svg", "--json").json
+    assert found["level"] == host_levels()[-1]
+    assert found["total"]["macs"] == 8 * 8 * 8 * 27 + 5 * 8, "the convolution and the linear layer"
+    kernels = {kernel["label"]: kernel for kernel in found["kernels"]}
+    conv = kernels["conv"]
+    assert conv["kernel"] == "conv"
+    assert conv["instruction"] in found["machine"]["gmacs"]
+    assert conv["written"] == conv["rescaled"] == 8 * 8 * 8
+    assert conv["constants"] >= 8 * 27
+    assert all(kernel["best_nanoseconds"] <= kernel["nanoseconds"] for kernel in found["kernels"])
+    assert all(kernel["bound"] in ("compute", "memory", "epilogue") for kernel in found["kernels"])
+    assert all(rate > 0 for rate in found["machine"]["gmacs"].values())
+    picture = (tmp_path / "roofline.svg").read_text(encoding="utf-8")
+    assert picture.count("<title>") == 2, "an area for each kernel that multiplies"
+
+
+def test_a_bundle_of_an_older_version_has_no_profile(octavo: Octavo, quick: list[object], tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    old = tmp_path / "old"
+    shutil.copytree(str(quick[1]), old)
+    manifest = json.loads((old / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["work"]
+    (old / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    result = octavo("bench", old, "--per-kernel")
+    assert result.code == 2
+    assert "compile it again" in result.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["--plot", "picture.svg"], 2, "--per-kernel --plot FILE.svg"),
+        (["--per-kernel", "--threads", "1,2"], 2, "one number of threads"),
+        (["--per-kernel", "--against", "onnxruntime", "--model", "tiny.onnx"], 2, "a bundle alone"),
         (["--threads", "none"], 2, "not a list of numbers"),
         (["--plan", "3"], 2, "no plan 3"),
         (["--against", "onnxruntime"], 2, "--model MODEL.onnx"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd")
+from octavo.backends.bench.svg import COLORS, Axis
+
 WIDTH, HEIGHT, LEFT, TOP, LINE = 560, 300, 50, 20, 18
 
 
@@ -19,32 +19,6 @@ class Point:
     x: float
     y: float
     spread: float
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Values from ``low`` to ``high`` along ``length`` pixels."""
-
-    low: float
-    high: float
-    length: float
-    logarithmic: bool = False
-
-    def at(self, value: float) -> float:
-        """Pixels from the beginning."""
-        low, high, value = (math.log(x) if self.logarithmic else x for x in (self.low, self.high, value))
-        return self.length * (value - low) / (high - low)
-
-    def ticks(self, count: int = 5) -> list[float]:
-        """Round values inside, equally far apart; of a logarithmic axis 1, 2 and 5 times powers of ten."""
-        if self.logarithmic:
-            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            found = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-        else:
-            rough = (self.high - self.low) / count
-            step = next(s for d in (1, 2, 5, 10) if (s := d * 10.0 ** math.floor(math.log10(rough))) >= rough)
-            found = [step * index for index in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        return [value for value in found if self.low <= value <= self.high]
 
 
 def scatter(points: Sequence[Point], label: str, *, logarithmic: bool) -> str:

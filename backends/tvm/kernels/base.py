@@ -75,6 +75,20 @@ class KernelSpec(ABC):
         """The constant arguments by name, laid out for `isa`, from logical arrays. None by default."""
         return {}
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all work units together, those with weights of zero included."""
+        return 0
+
+    def instruction(self, isa: Isa) -> str:
+        """What they are done with, as `Dot.kind` or ``fma``; empty without any."""
+        return ""
+
+    @property
+    def bytes_written(self) -> int | None:
+        """Bytes that are stored, where they are fewer than the outputs hold."""
+        return None
+
     def over_read(self, isa: Isa) -> dict[str, int]:
         """Bytes past the last byte of each input that may be read (never written)."""
         return {}

@@ -40,6 +40,11 @@ class BorderSpec(KernelSpec):
     def tasks(self, isa: Isa) -> int:
         return self.batch
 
+    @property
+    def bytes_written(self) -> int:
+        elements = self.batch * sum(length * repetitions for _, length, repetitions, _ in self.runs)
+        return elements * (1 if self.dtype == "act" else 4)
+
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         dtype = isa.act_dtype if self.dtype == "act" else self.dtype
         return {"value": np.full(VALUE_BYTES // np.dtype(dtype).itemsize, arrays["value"], dtype)}

@@ -95,6 +95,14 @@ class ConvSpec(KernelSpec):
         plan = plan_conv(self, isa)
         return plan.channel_chunks * plan.pixel_chunks
 
+    @property
+    def macs(self) -> int:
+        depth = self.in_channels * self.kernel_h * self.kernel_w
+        return self.batch * self.out_h * self.out_w * self.groups * self.out_channels * depth
+
+    def instruction(self, isa: Isa) -> str:
+        return plan_conv(self, isa).dot.kind
+
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_conv(self, isa)
         rows = self.weight_rows(arrays["weight"])

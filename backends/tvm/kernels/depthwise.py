@@ -65,6 +65,13 @@ class DepthwiseSpec(KernelSpec):
         plan = plan_depthwise(self, isa)
         return plan.geometry.batch * plan.row_tiles * plan.channel_chunks
 
+    @property
+    def macs(self) -> int:
+        return self.batch * self.out_h * self.out_w * self.channels * self.kernel_h * self.kernel_w
+
+    def instruction(self, isa: Isa) -> str:
+        return plan_depthwise(self, isa).kind
+
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_depthwise(self, isa)
         weight = arrays["weight"].reshape(self.channels, self.kernel_h, self.kernel_w)

@@ -68,6 +68,14 @@ class FloatConvSpec(KernelSpec):
     def depthwise(self) -> bool:
         return self.groups > 1 and self.in_channels == self.out_channels == 1
 
+    @property
+    def macs(self) -> int:
+        depth = self.in_channels * self.kernel_h * self.kernel_w
+        return self.batch * self.out_h * self.out_w * self.groups * self.out_channels * depth
+
+    def instruction(self, isa: Isa) -> str:
+        return "fma"
+
     def tasks(self, isa: Isa) -> int:
         return plan_float_conv(self, isa).tasks
 
@@ -173,6 +181,13 @@ class FloatMatmulSpec(KernelSpec):
     @property
     def args(self) -> tuple[Arg, ...]:
         return (Arg("x", "float32", "in"), Arg("y", "float32", "in"), Arg("out", "float32", "out"))
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.rows * self.depth * self.columns
+
+    def instruction(self, isa: Isa) -> str:
+        return "fma"
 
     def tasks(self, isa: Isa) -> int:
         return self.plan(isa).tasks

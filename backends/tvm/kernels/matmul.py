@@ -64,6 +64,13 @@ class MatmulSpec(KernelSpec):
             Arg("out", self.epilogue.out_dtype, "out"),
         )
 
+    @property
+    def macs(self) -> int:
+        return self.outer * self.inner * self.rows * self.depth * self.columns
+
+    def instruction(self, isa: Isa) -> str:
+        return plan_matmul(self, isa).dot.kind
+
     def tasks(self, isa: Isa) -> int:
         return self.outer * self.inner * plan_matmul(self, isa).chunks
 

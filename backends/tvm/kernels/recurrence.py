@@ -96,6 +96,13 @@ class RecurrenceSpec(KernelSpec):
         gates = sum(len(phase) * hidden + self.vectors * WIDEST for phase in self.phases)
         return gates + 3 * hidden
 
+    @property
+    def macs(self) -> int:
+        return self.time * self.batch * self.directions * GATES[self.cell] * self.hidden * self.hidden
+
+    def instruction(self, isa: Isa) -> str:
+        return "fma"
+
     def tasks(self, isa: Isa) -> int:
         return self.directions * (self.batch // self.rows)
 

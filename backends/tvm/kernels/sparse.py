@@ -41,6 +41,13 @@ class SparseConvSpec(KernelSpec):
         plan = plan_sparse(self, isa)
         return plan.channel_chunks * plan.pixel_chunks
 
+    @property
+    def macs(self) -> int:
+        return self.conv.macs
+
+    def instruction(self, isa: Isa) -> str:
+        return sparse_dot(isa).kind
+
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         conv, plan = self.conv, plan_sparse(self, isa)
         (rows,) = conv.weight_rows(arrays["weight"])
