@@ -161,16 +161,22 @@ class Runner:
     def settings(self, name: str, seed: int) -> Record:
         """What decides the network beside parents and code, as JSON has it."""
         stage = self.stages[name]
-        whole = dataclasses.asdict(dataclasses.replace(stage, settings=self._training(stage, seed)))
+        whole = dataclasses.asdict(self._within_limit(stage, seed))
         del whole["title"]
         found: Record = json.loads(json.dumps(whole | {"limit": self.limit}))
         return found
 
-    def _training(self, stage: Stage, seed: int) -> Settings | None:
-        if stage.settings is None:
-            return None
-        epochs = stage.settings.epochs if self.limit is None else 2
-        return dataclasses.replace(stage.settings, seed=seed, epochs=epochs)
+    def _within_limit(self, stage: Stage, seed: int) -> Stage:
+        """A stage as it is trained: with the seed, and in two epochs if it is a trial."""
+        settings, sparsity = stage.settings, stage.sparsity
+        if settings is None:
+            return stage
+        epochs = settings.epochs if self.limit is None else 2
+        if sparsity and self.limit is not None:
+            sparsity = dataclasses.replace(sparsity, begin=0.0, end=1.0)
+        return dataclasses.replace(
+            stage, settings=dataclasses.replace(settings, seed=seed, epochs=epochs), sparsity=sparsity
+        )
 
     def _start(self, stage: Stage, seed: int) -> Graph:
         return self.store.graph(stage.parent, seed) if stage.parent else networks.make(stage.network, seed)
@@ -183,23 +189,23 @@ class Runner:
     def _train(
         self, name: str, seed: int, graph: Graph, train: Samples, validation: Samples, origin: Mapping[str, str]
     ) -> tuple[Graph, list[Any]]:
-        stage = self.stages[name]
-        settings = self._training(stage, seed)
-        assert settings is not None
+        stage = self._within_limit(self.stages[name], seed)
+        assert stage.settings is not None
         teacher = self.store.graph(stage.teacher, seed) if stage.teacher else None
         # Another folder for other settings or code: a checkpoint serves only the run that made it.
         key = hashlib.sha256(json.dumps([self.settings(name, seed), origin, code_digest()]).encode()).hexdigest()[:8]
         folder = self.store.work / f"{name}-seed{seed}-{key}"
         made = {term.name: make_term(term.name, term.options, graph, teacher) for term in stage.loss}
         trainer = Trainer(
-            _module(stage, graph, learn_scales=stage.learn_scales, keep_zeros=stage.keep_zeros),
+            _module(stage, graph, learn_scales=stage.learn_scales, keep_zeros=stage.keep_zeros or bool(stage.sparsity)),
             Loss(made, {term.name: term.weight for term in stage.loss}),
             train,
             validation,
-            settings,
+            stage.settings,
             folder,
             teacher=_module(stage, teacher) if teacher else None,
-            augment=augmentation(self.datasets[stage.dataset]),
+            augment=augmentation(self.datasets[stage.dataset]) if stage.augment else None,
+            sparsity=stage.sparsity,
             report=self.report,
             progress=self.progress,
         )
@@ -210,9 +216,11 @@ class Runner:
 
 def _with_defaults(settings: Record) -> Record:
     """What a record says, and of settings that came later what they are if nothing is said."""
-    if settings["settings"] is None:
-        return settings
-    return settings | {"settings": dataclasses.asdict(Settings()) | settings["settings"]}
+    fields = dataclasses.fields(Stage)
+    known = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING} | settings
+    if known["settings"] is None:
+        return known
+    return known | {"settings": dataclasses.asdict(Settings()) | known["settings"]}
 
 
 def _module(stage: Stage, graph: Graph, **options: bool) -> TrainableGraph:
