@@ -200,7 +200,7 @@ def _openvino(model: str, inputs: Arrays, threads: int, precision: str | None) -
 
     Precision is OpenVINO's choice unless given.
     """
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     core = openvino.Core()
     if precision and precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

@@ -278,8 +278,8 @@ def _write_nncf(source: Path, target: Path, calls: Sequence[Arrays]) -> None:
 
 def quantize(job: Mapping[str, Any]) -> None:
     """The body of that process."""
-    import nncf
-    import openvino
+    import nncf  # pyright: ignore[reportMissingImports]
+    import openvino  # pyright: ignore[reportMissingImports]
 
     nncf.set_log_level(logging.ERROR)
     with np.load(job["data"]) as data:
