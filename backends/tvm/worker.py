@@ -46,7 +46,10 @@ class _Child:
     """One child process and its pipes."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # What it writes for a moment is ours to remove: a killed process cannot.
+        self._scratch = tempfile.TemporaryDirectory(prefix="octavo-codegen-")
+        path = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": self._scratch.name}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from {_PACKAGE}.worker import serve; serve()"],
@@ -83,6 +86,7 @@ class _Child:
         self._process.kill()
         self._process.communicate()
         self._errors.close()
+        self._scratch.cleanup()
 
 
 class CodegenPool:

@@ -200,7 +200,7 @@ def test_every_term_says_what_it_is() -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import torch
 import test_training_loop
 if __name__ == "__main__":
@@ -235,7 +235,8 @@ def quantized_trainer(folder: Path) -> Trainer:
 def run_in_two_processes(tmp_path: Path, make: str) -> list[dict[str, Any]]:
     """The log of a trainer that shares its batches."""
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(folder=str(Path(__file__).parent), out=str(tmp_path / "out"), make=make))
+    folders = [str(Path(__file__).parents[level]) for level in (0, 1)]
+    program.write_text(PROGRAM.format(folders=folders, out=str(tmp_path / "out"), make=make))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return read(tmp_path / "out")
