@@ -8,22 +8,20 @@ clock that octavo's own turns are measured with. Environment variables that a li
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import numpy as np
 
 from ...ir.errors import ModelError
-from .peers import ONEDNN_ISA, Arrays, Peer, child_command, child_env, fix_shapes, last_words, quantize
+from ..closing import Closing
+from ..processes import ChildProcess, private_stdout
+from .peers import ONEDNN_ISA, Arrays, Peer, fix_shapes, last_words
 from .timing import Call, clock_for, timed
 
 
@@ -35,8 +33,8 @@ class Described:
     kernels: Mapping[str, int]
 
 
-class Runner:
-    """A peer in a process of its own, with one model and fixed inputs; a context manager.
+class Runner(Closing):
+    """A peer in a process of its own, with one model and fixed inputs.
 
     Raises:
         ModelError: the runtime cannot load or run the model.
@@ -44,9 +42,8 @@ class Runner:
 
     def __init__(self, peer: Peer, model: Path, inputs: Arrays, threads: int, level: str | None = None) -> None:
         self._model = model
-        self._scratch = tempfile.TemporaryDirectory(prefix="octavo-peer-")
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        data = Path(self._scratch.name, "inputs.npz")
+        self._inputs = tempfile.TemporaryDirectory(prefix="octavo-peer-")
+        data = Path(self._inputs.name, "inputs.npz")
         named: dict[str, Any] = {str(index): array for index, array in enumerate(inputs)}
         np.savez(data, **named)
         job = {
@@ -56,16 +53,9 @@ class Runner:
             "precision": peer.precision,
             "threads": threads,
         }
-        isa = ONEDNN_ISA.get(level or "") if peer.runtime == "openvino" else None
-        self.isa = isa
-        self._process: subprocess.Popen[str] = subprocess.Popen(
-            child_command("serve", job),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=child_env({"ONEDNN_MAX_CPU_ISA": isa} if isa else None),
-            text=True,
-        )
+        self.isa = ONEDNN_ISA.get(level or "") if peer.runtime == "openvino" else None
+        limit = {"ONEDNN_MAX_CPU_ISA": self.isa} if self.isa else None
+        self._child = ChildProcess(__name__, "serve", json.dumps(job), environment=limit)
         try:
             self.described = self._greet()
         except BaseException:
@@ -74,28 +64,17 @@ class Runner:
 
     def turn(self) -> int:
         """Nanoseconds of one run."""
-        stdin = _pipe(self._process.stdin)
         try:
-            stdin.write("turn\n")
-            stdin.flush()
+            self._child.stdin.write(b"turn\n")
+            self._child.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
         return int(self._line())
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-        self._scratch.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._child.close()
+        self._inputs.cleanup()
 
     def _greet(self) -> Described:
         greeting: dict[str, Any] = json.loads(self._line())
@@ -103,38 +82,29 @@ class Runner:
             raise ModelError(greeting["error"], where=str(self._model))
         return Described(greeting["version"], greeting["kernels"])
 
-    def _line(self) -> str:
-        line = _pipe(self._process.stdout).readline()
+    def _line(self) -> bytes:
+        line = self._child.stdout.readline()
         if not line:
             raise self._died()
         return line
 
     def _died(self) -> ModelError:
-        self._process.wait()
-        self._errors.seek(0)
-        reason = last_words(self._errors.read().decode(errors="replace"))
-        return ModelError(f"the runtime ended with status {self._process.returncode}: {reason}", where=str(self._model))
-
-
-def _pipe(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None
-    return stream
+        status, lines = self._child.wait()
+        return ModelError(f"the runtime ended with status {status}: {last_words(lines)}", where=str(self._model))
 
 
 # In the child ------------------------------------------------------------------------------------------------------
 
 
-def main() -> None:
-    """``python -c ... FUNCTION JSON``."""
-    # Ctrl-C reaches the whole terminal; the parent decides what becomes of us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    functions: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"quantize": quantize, "serve": _serve}
-    functions[sys.argv[1]](json.loads(sys.argv[2]))
+def serve(text: str) -> None:
+    """Load a model and answer each line of standard input; ``text`` is the job in JSON."""
+    job: Mapping[str, Any] = json.loads(text)
+    answers = private_stdout()
 
+    def answer(line: str) -> None:
+        answers.write(f"{line}\n".encode())
+        answers.flush()
 
-def _serve(job: Mapping[str, Any]) -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # nothing that a library prints may reach the pipe
     with np.load(job["inputs"]) as data:
         inputs = tuple(data[str(index)] for index in range(len(data.files)))
     load: Callable[..., tuple[Call, Described]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}[job["runtime"]]
@@ -142,12 +112,12 @@ def _serve(job: Mapping[str, Any]) -> None:
         call, described = load(job["model"], inputs, job["threads"], job["precision"])
         call()
     except Exception as error:  # noqa: BLE001 - every failure travels to the caller as text
-        answers.write(json.dumps({"error": f"{job['runtime']} does not run the model: {_first_line(error)}"}) + "\n")
+        answer(json.dumps({"error": f"{job['runtime']} does not run the model: {_first_line(error)}"}))
         return
-    answers.write(json.dumps({"version": described.version, "kernels": described.kernels}) + "\n")
+    answer(json.dumps({"version": described.version, "kernels": described.kernels}))
     clock = clock_for(job["threads"])
     for _ in sys.stdin:
-        answers.write(f"{timed(call, clock)}\n")
+        answer(str(timed(call, clock)))
 
 
 def _first_line(error: Exception) -> str:

@@ -11,9 +11,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...ir.errors import ModelError, UsageError
+from ..processes import ChildProcess, private_stdout
 
 Arrays = tuple[npt.NDArray[Any], ...]
 """The inputs of one call, in the order of the network's."""
@@ -269,19 +267,20 @@ def _write_nncf(source: Path, target: Path, calls: Sequence[Arrays]) -> None:
     named: dict[str, Any] = {f"{call}_{at}": a for call, arrays in enumerate(calls) for at, a in enumerate(arrays)}
     np.savez(data, **named)
     job = {"source": str(source), "target": str(target / "model.xml"), "data": str(data), "calls": len(calls)}
-    done = subprocess.run(
-        child_command("quantize", job), capture_output=True, text=True, errors="replace", check=False, env=child_env()
-    )
-    if done.returncode:
-        raise ModelError(f"NNCF does not quantize the model: {last_words(done.stderr)}", where=str(source))
+    with ChildProcess(__name__, "quantize", json.dumps(job)) as child:
+        status, lines = child.wait()
+    if status:
+        raise ModelError(f"NNCF does not quantize the model: {last_words(lines)}", where=str(source))
 
 
-def quantize(job: Mapping[str, Any]) -> None:
-    """The body of that process."""
+def quantize(text: str) -> None:
+    """The body of that process; ``text`` is the job in JSON."""
     import nncf  # pyright: ignore[reportMissingImports]
     import openvino  # pyright: ignore[reportMissingImports]
 
+    private_stdout()
     nncf.set_log_level(logging.ERROR)
+    job: Mapping[str, Any] = json.loads(text)
     with np.load(job["data"]) as data:
         per_call = len(data.files) // job["calls"]
         calls = [tuple(data[f"{call}_{index}"] for index in range(per_call)) for call in range(job["calls"])]
@@ -296,20 +295,6 @@ def fix_shapes(model: Any, inputs: Arrays) -> None:
     model.reshape({port: list(array.shape) for port, array in zip(model.inputs, inputs, strict=True)})
 
 
-# Child processes ---------------------------------------------------------------------------------------------------
-
-
-def child_command(function: str, job: Mapping[str, Any]) -> list[str]:
-    """The words that start a Python process which calls a function of this room's `child` module with a JSON job."""
-    package = __name__.rpartition(".")[0]
-    return [sys.executable, "-c", f"from {package}.child import main; main()", function, json.dumps(job)]
-
-
-def child_env(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of this process, with the modules that it can import."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **(changes or {})}
-
-
-def last_words(text: str) -> str:
-    """The last line of what a process printed on stderr."""
-    return next((line for line in reversed(text.strip().splitlines()) if line.strip()), "it ended without a word")
+def last_words(lines: Sequence[str]) -> str:
+    """The last line that a process of another runtime wrote on standard error."""
+    return next((line for line in reversed(lines) if line.strip()), "it ended without a word")

@@ -129,7 +129,7 @@ def limits(work: Work, machine: Machine, footprint: int) -> Limits:
 
 
 def measure_machine(level: str, threads: int = 1) -> Machine:
-    """Measure a level of this machine; takes about a second.
+    """Measure a level of this machine; takes some seconds.
 
     Raises:
         ToolchainError: there is no C compiler here, or one that does not know the instructions.

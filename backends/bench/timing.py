@@ -47,6 +47,10 @@ class Ratio:
     low: float
     high: float
 
+    def as_list(self) -> list[float]:
+        """The median and the ends of the interval, as reports keep them."""
+        return [self.median, self.low, self.high]
+
 
 def pair_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
     """The median of the pairs' ratios and its distribution-free 95 % interval (order statistics of a binomial)."""

@@ -17,12 +17,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..closing import Closing
 from .elf import machine_of
 from .errors import BundleCorruptError, BundleMachineError, BundleRunError, InputError
 from .library import Context, Library, ParallelFor, Wish
@@ -122,7 +123,7 @@ class Binding:
         self._run()
 
 
-class Bundle:
+class Bundle(Closing):
     """A compiled network. May be used from several threads at once, and in a child process after fork.
 
     Close it (or use ``with``) to give threads and memory back at once; otherwise they go with the object.
@@ -217,14 +218,6 @@ class Bundle:
             self._closed = True
         self._context.close()
         self._library.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

@@ -6,26 +6,21 @@ compiled in children: a child that dies becomes a `CodegenError` that names the 
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
-import signal
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
+from ..closing import Closing
+from ..processes import ChildProcess, private_stdout
 from .kernels.base import KernelSpec
 
 #: Symbol and specification of a kernel to compile.
 Kernel = tuple[str, KernelSpec]
-
-_PACKAGE = __name__.rpartition(".")[0]
 
 
 class CodegenError(RuntimeError):
@@ -42,71 +37,32 @@ class _DiedError(Exception):
     """The child ended in the middle of a request."""
 
 
-class _Child:
-    """One child process and its pipes."""
-
-    def __init__(self) -> None:
-        # What it writes for a moment is ours to remove: a killed process cannot.
-        self._scratch = tempfile.TemporaryDirectory(prefix="octavo-codegen-")
-        path = os.pathsep.join(path for path in sys.path if path)
-        environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": self._scratch.name}
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {_PACKAGE}.worker import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-        )
-
-    def ask(self, request: _Request) -> tuple[bool, Any]:
-        """Whether it worked, and the object or the error text. Raises _DiedError when the child aborts."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            _write(stdin, request)
-            ok, answer = _read(stdout)
-        except (EOFError, BrokenPipeError) as error:
-            raise _DiedError(self._last_words()) from error
-        return bool(ok), answer
-
-    def _last_words(self) -> str:
-        self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        reason = next((line for line in lines if "LLVM ERROR" in line or "Cannot select" in line), "")
-        return f"the compiler exited with status {self._process.returncode} {reason or ' '.join(lines[-1:])}"
-
-    def kill(self) -> None:
-        """End the process; whoever waits for its answer gets a _DiedError."""
-        self._process.kill()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-        self._scratch.cleanup()
+def _ask(child: ChildProcess, request: _Request) -> tuple[bool, Any]:
+    """Whether it worked, and the object or the error text. Raises _DiedError when the child aborts."""
+    try:
+        _write(child.stdin, request)
+        ok, answer = _read(child.stdout)
+    except (EOFError, BrokenPipeError) as error:
+        raise _DiedError(_last_words(child)) from error
+    return bool(ok), answer
 
 
-class CodegenPool:
+def _last_words(child: ChildProcess) -> str:
+    status, lines = child.wait()
+    reason = next((line for line in lines if "LLVM ERROR" in line or "Cannot select" in line), "")
+    return f"the compiler exited with status {status} {reason or ' '.join(lines[-1:])}"
+
+
+class CodegenPool(Closing):
     """A pool of `workers` code generation processes, started when first needed. Safe to share between threads."""
 
     def __init__(self, workers: int = 2) -> None:
-        self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[ChildProcess | None] = queue.SimpleQueue()
         self._workers = workers
-        self._live: set[_Child] = set()
+        self._live: set[ChildProcess] = set()
         self._aborted = False
         for _ in range(workers):
             self._idle.put(None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the children; the pool may be used again afterwards."""
@@ -140,19 +96,19 @@ class CodegenPool:
 
     def _compile(self, kernels: tuple[Kernel, ...], isa: str) -> bytes:
         with self._child() as child:
-            ok, answer = child.ask(_Request(kernels, isa))
+            ok, answer = _ask(child, _Request(kernels, isa))
         if not ok:
             raise CodegenError(answer)
         assert isinstance(answer, bytes)
         return answer
 
     @contextmanager
-    def _child(self) -> Generator[_Child]:
+    def _child(self) -> Generator[ChildProcess]:
         child = self._idle.get()
         try:
             if self._aborted:
                 raise CodegenError("code generation was stopped")
-            child = child or _Child()
+            child = child or ChildProcess(__name__, "serve")
             self._live.add(child)
             yield child
         except BaseException:
@@ -167,10 +123,7 @@ class CodegenPool:
 
 def serve() -> None:
     """Answer requests from standard input on standard output until it closes; the body of a child."""
-    # Ctrl-C reaches the whole terminal; the parent decides what becomes of us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing that a library prints may reach the pipe
+    requests, answers = sys.stdin.buffer, private_stdout()
     # tvm_ffi imports torch where it can, for tensors we never exchange: two thirds of the start-up.
     sys.modules["torch"] = None  # type: ignore[assignment]
     from . import codegen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,37 +73,14 @@ def command(
             raise UsageError("--per-kernel is for a bundle alone and one number of threads")
         show_kernels(bundle, counts[0], runs, level, plan, plot, json)
         return
-    peers: Sequence[Peer] = ()
-    files: PeerFiles | None = None
-    if against is not None:
-        if model is None:
-            raise UsageError("--against needs the float network", expected="--model MODEL.onnx")
-        peers, files = _peers(against, model, manifest, plan, (calib, limit, preprocess), level)
+    peers, files = _peers(against, model, manifest, plan, (calib, limit, preprocess), level)
     with progress_bar() as progress:
-        results = [
-            bench(
-                bundle,
-                threads=count,
-                runs=runs,
-                warmup=warmup,
-                peers=peers,
-                files=files,
-                level=level,
-                plan=plan,
-                progress=progress,
-            )
-            for count in counts
-        ]
-    if json:
-        print_json(
-            {
-                "bundle": str(bundle),
-                "model": None if model is None else str(model),
-                "calibration": None if not peers else calib or f"{RANDOM_CALLS} random inputs",
-                "runs": runs,
-                "results": [_document(result) for result in results],
-            }
+        measure = partial(
+            bench, bundle, runs=runs, warmup=warmup, peers=peers, files=files, level=level, plan=plan, progress=progress
         )
+        results = [measure(threads=count) for count in counts]
+    if json:
+        print_json(_report(bundle, model, calib, runs, results))
     else:
         _print(bundle, results, runs)
 
@@ -122,9 +100,13 @@ _Data = tuple[str | None, int | None, str | None]
 
 
 def _peers(
-    against: str, model: Path, manifest: Manifest, plan: int, data: _Data, level: str | None
-) -> tuple[Sequence[Peer], PeerFiles]:
+    against: str | None, model: Path | None, manifest: Manifest, plan: int, data: _Data, level: str | None
+) -> tuple[Sequence[Peer], PeerFiles | None]:
     """Who takes part, and the files of their models."""
+    if against is None:
+        return (), None
+    if model is None:
+        raise UsageError("--against needs the float network", expected="--model MODEL.onnx")
     from ...backends.bench import random_inputs
     from ...backends.bench.peers import PeerFiles, chosen_peers, read_runtimes
     from ...backends.cache import default_folder
@@ -178,6 +160,19 @@ def _runs_on(peer: PeerResult) -> str:
 
 def _failures(results: Sequence[BenchResult]) -> dict[str, str]:
     return {name: reason for result in results for name, reason in (result.failures or {}).items()}
+
+
+def _report(
+    bundle: Path, model: Path | None, calib: str | None, runs: int, results: Sequence[BenchResult]
+) -> dict[str, Any]:
+    compared = any(result.peers for result in results)
+    return {
+        "bundle": str(bundle),
+        "model": None if model is None else str(model),
+        "calibration": (calib or f"{RANDOM_CALLS} random inputs") if compared else None,
+        "runs": runs,
+        "results": [_document(result) for result in results],
+    }
 
 
 def _document(result: BenchResult) -> dict[str, Any]:

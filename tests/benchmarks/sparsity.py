@@ -88,8 +88,7 @@ def measure_network(name: str, rounds: int) -> dict[str, Any]:
                 calls[zeros] = functools.partial(bundle.run, feeds)
             times = interleave(calls, rounds, time.process_time_ns)
         for zeros in folders:
-            ratio = pair_ratio(times["0"], times[zeros])
-            found[zeros]["ratios"][level] = [ratio.median, ratio.low, ratio.high]
+            found[zeros]["ratios"][level] = pair_ratio(times["0"], times[zeros]).as_list()
     return found
 
 

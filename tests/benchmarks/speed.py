@@ -100,11 +100,10 @@ def _measure(
         "rounds": rounds,
         "level": levels[-1],
         "runners": {name: {"median_ms": float(np.median(t)), "best_ms": min(t)} for name, t in times.items()},
-        "ratios": {f"{peer}/{level}": _ratio(times[peer], times[level]) for peer in versus for level in versus[peer]},
+        "ratios": {
+            f"{peer}/{level}": pair_ratio(times[peer], times[level]).as_list()
+            for peer in versus
+            for level in versus[peer]
+        },
         "failures": failures,
     }
-
-
-def _ratio(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
-    ratio = pair_ratio(numerator, denominator)
-    return [ratio.median, ratio.low, ratio.high]

@@ -70,8 +70,7 @@ def latency(graphs: Mapping[str, Graph], reference: str, batch: int, rounds: int
 
 
 def _timing(reference: Sequence[float], own: Sequence[float]) -> dict[str, Any]:
-    ratio = pair_ratio(reference, own)
-    faster = [ratio.median, ratio.low, ratio.high]
+    faster = pair_ratio(reference, own).as_list()
     return {"median_ms": float(np.median(own)), "best_ms": min(own), "faster": faster}
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import octavo
-from e2e.bundles import Array, Built, Job, Kernels, build_all, run_jobs
+from e2e.bundles import X86_LEVELS, Array, Built, Job, Kernels, build_all, run_jobs
 from e2e.samples import Sample
 from octavo.ir import run_graph
 from octavo.ir.ops.constant import Constant
+from support.missing import MissingError
+
+REQUIRED = "OCTAVO_REQUIRE_LEVELS"
 
 
 def differences(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
@@ -52,10 +55,22 @@ def native_levels() -> list[str]:
     return [name for name, flag in needs.items() if flag in flags]
 
 
-def missing_for(level: str) -> str | None:
-    """What this machine lacks for an x86 level, or None; AMX is emulated on top of AVX-512."""
-    needed = "avx512vnni" if level == "amx" else level
-    return None if needed in native_levels() else f"this machine has no {needed}"
+def x86_levels() -> list[str]:
+    """The x86 levels that run here; AMX is emulated on top of AVX-512. Raises :class:`MissingError` if none does."""
+    found = [level for level in X86_LEVELS if _runs(level)]
+    if not found:
+        raise MissingError("this machine runs no x86 level", REQUIRED)
+    return found
+
+
+def need(level: str) -> None:
+    """Raises :class:`MissingError` where an x86 level does not run."""
+    if not _runs(level):
+        raise MissingError(f"this machine does not run {level}", REQUIRED)
+
+
+def _runs(level: str) -> bool:
+    return ("avx512vnni" if level == "amx" else level) in native_levels()
 
 
 def _from_python(built: Built, sample: Sample, expected: Mapping[str, Array]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from e2e.bundles import ARM_LEVELS, Array, Job, build_all, run_jobs
-from e2e.checking import missing_for
+from e2e.checking import need
 from octavo.ir import Graph, run_graph
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -120,8 +120,8 @@ LEVELS = ["avx2", pytest.param(ARM_LEVELS[0], marks=pytest.mark.arm)]
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_masked_attention(level: str, tmp_path: Path) -> None:
-    if level == "avx2" and (reason := missing_for(level)):
-        pytest.skip(reason)
+    if level == "avx2":
+        need(level)
     networks = [_frozen_module(name) for name in MODULES]
     graphs, feeds = [graph for graph, _, _ in networks], [feed for _, feed, _ in networks]
     for name, (graph, feed, torchs), (have,) in zip(
@@ -223,8 +223,8 @@ def _feeds(graph: Graph, seed: int) -> dict[str, Array]:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_onnx_graphs(level: str, tmp_path: Path) -> None:
-    if level == "avx2" and (reason := missing_for(level)):
-        pytest.skip(reason)
+    if level == "avx2":
+        need(level)
     graphs: list[Graph] = []
     for name, make in MODELS.items():
         onnx.save(make(), tmp_path / f"{name}.onnx")
@@ -240,8 +240,7 @@ def test_onnx_graphs(level: str, tmp_path: Path) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "zfnet512", "inception_v1"])
 def test_networks_with_response_norms(name: str, tmp_path: Path) -> None:
-    if reason := missing_for("avx2"):
-        pytest.skip(reason)
+    need("avx2")
     onnx.save(seeded_light_model(name), tmp_path / "light.onnx")
     images = seeded_images(3, 224, 1).astype(np.float32)
     graph = octavo.trace(tmp_path / "light.onnx")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from e2e.bundles import ARM_LEVELS, X86_LEVELS
-from e2e.checking import check_samples, missing_for
+from e2e.checking import check_samples, need
 from e2e.samples import BATCH, CI_BATCHES, NIGHTLY_BATCHES, batch_levels, count, entropies, frozen, is_exact, samples
 
 LEAST_EXACT = 0.95
@@ -24,8 +24,7 @@ BATCHES = [
 @pytest.mark.parametrize("batch", BATCHES)
 def test_x86_level_answers_as_the_interpreter(batch: int, tmp_path: Path) -> None:
     level = batch_levels(batch)[0]
-    if reason := missing_for(level):
-        pytest.skip(reason)
+    need(level)
     assert check_samples(list(samples(batch)), level, tmp_path) == []
 
 
