@@ -60,8 +60,9 @@ class ShareWeights(Pass):
     (``random``, with ``seed``); k-means then takes at most ``iterations`` steps. ``keep`` lists shell patterns over
     names of layers that are left alone, and with them what has the same weights.
 
-    ``quantize`` keeps equal weights of a channel equal, and zeros zero. An entry that is the only one beside zero does
-    not train: it is a constant of one element.
+    ``quantize`` keeps equal weights of a channel equal, and zeros zero. With its ``weights=per-tensor`` equal weights
+    of a layer stay equal, so it keeps as few values as its codebook, and less is stored. An entry that is the only one
+    beside zero does not train: it is a constant of one element.
     """
 
     bits: int = 4

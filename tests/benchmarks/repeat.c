@@ -1,5 +1,6 @@
 /* Runs a bundle on made-up inputs: ./repeat WEIGHTS TIMES. The prefix comes from the compiler's command line:
- * -DHEADER='"net.h"' -DNAME(x)=net_##x. One thread, so that an instruction count belongs to the network alone. */
+ * -DHEADER='"net.h"' -DNAME(x)=net_##x. One thread, so that an instruction count belongs to the network alone. Writes
+ * the name of each step's layer. */
 #include HEADER
 
 #include <stdio.h>
@@ -30,6 +31,7 @@ int main(int argc, char **argv) {
   options.weights_path = argv[1];
   times = atoi(argv[2]);
   if (NAME(create)(&context, &options)) fail(NAME(last_error)());
+  for (i = 0; i < NAME(steps)(context, 0); i++) puts(NAME(step_label)(context, 0, i));
   for (i = 0; i < MOST && NAME(input)(0, i); i++) {
     const NAME(tensor) *tensor = NAME(input)(0, i);
     inputs[i] = allocate(tensor->bytes);

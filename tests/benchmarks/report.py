@@ -64,6 +64,11 @@ For scale: ONNX Runtime 1.23.2's aarch64 build, int8 with s8 activations and wei
 (neoverse-n1) and 113 million instructions (cortex-a53) for MobileNetV2, and 179 and 525 million for ResNet-18. That was
 counted by the same method on another machine and is not part of this command."""
 
+ARM_KERNELS = """\
+The {count} layers of {title} with the most instructions on the newest CPU: millions of instructions, and in brackets
+multiply-accumulates per instruction."""
+ARM_LONGEST = 12
+
 COMPILING = """\
 `octavo compile` of the ONNX file with 100 calibration inputs; memory of all its processes together."""
 
@@ -130,8 +135,7 @@ def performance_page(folder: Path = results.FOLDER) -> str:
         "## Older instruction sets",
         *_levels_section(fast),
         "## ARM",
-        ARM,
-        _arm_table(small),
+        *_arm_section(small),
         "## Compiling",
         COMPILING,
         _compiling_table(cost),
@@ -358,13 +362,46 @@ def _records(found: Record, name: str) -> Sequence[Record]:
     return records
 
 
-def _arm_table(found: Record) -> str:
-    rows = [
-        (speed.MODELS[name], *(f"{found[name]['figures'].get(cpu, float('nan')):.1f}" for cpu in arm.CPUS))
-        for name in arm.MODELS
-        if name in found
+def _arm_section(found: Record) -> list[str]:
+    """Whole networks, then the kernels that take the most instructions of each."""
+    measured = {speed.MODELS[name]: found[name]["figures"] for name in arm.MODELS if name in found}
+    columns = [f"{cpu} ({level})" for cpu, level in arm.CPUS.items()]
+    whole = [
+        (title, *(f"{cpus[cpu]['millions']:.1f}" if cpu in cpus else "" for cpu in arm.CPUS))
+        for title, cpus in measured.items()
     ]
-    return _table(("network", *(f"{cpu} ({level})" for cpu, level in arm.CPUS.items())), rows)
+    parts = [ARM, _table(("network", *columns), whole)]
+    for title, cpus in measured.items():
+        rows = _arm_kernels({cpu: cpus[cpu]["kernels"] for cpu in arm.CPUS if cpu in cpus})
+        parts += [ARM_KERNELS.format(count=len(rows), title=title), _table(("layer", "MACs, M", *columns), rows)]
+    return parts
+
+
+def _arm_kernels(cpus: Mapping[str, Sequence[Record]]) -> list[tuple[str, ...]]:
+    """Instructions and multiply-accumulates per instruction by layer, most instructions on the newest CPU first."""
+    by_layer = {cpu: _by_layer(kernels) for cpu, kernels in cpus.items()}
+    newest = by_layer[list(cpus)[-1]]
+    rows: list[tuple[str, ...]] = []
+    for layer in sorted(newest, key=lambda layer: -newest[layer]["instructions"])[:ARM_LONGEST]:
+        cells = [_arm_cell(by_layer[cpu].get(layer)) for cpu in cpus]
+        rows.append((f"`{layer}`", f"{newest[layer]['macs'] / 1e6:.1f}", *cells))
+    return rows
+
+
+def _by_layer(kernels: Sequence[Record]) -> dict[str, Record]:
+    """The sums of the kernels that compute a layer together."""
+    found: dict[str, Record] = {}
+    for kernel in kernels:
+        total = found.setdefault(kernel["layer"], {"instructions": 0, "macs": 0})
+        for unit in total:
+            total[unit] += kernel[unit]
+    return found
+
+
+def _arm_cell(kernel: Record | None) -> str:
+    if kernel is None:
+        return ""
+    return f"{kernel['instructions'] / 1e6:.2f} ({kernel['macs'] / kernel['instructions']:.1f})"
 
 
 def _compiling_table(found: Record) -> str:

@@ -13,6 +13,8 @@ from octavo.passes.training.sparsity import GradualSparsity
 PRUNE = "prune-channels{ratio=0.5,of=macs,scope=greedy,multiple=16}"
 QUANTIZE = "prepare,observe{method=mse},calibrate,quantize"
 FREEZE = "lower-integer,finish"
+# One scale for a layer keeps its 16 values 16 integers; a scale per channel would make others of them in each.
+QUANTIZE_SHARED = "prepare,observe{method=mse},calibrate,quantize{weights=per-tensor}"
 QUANTIZE_INT4 = "prepare,observe{method=mse},calibrate,quantize{weight-bits=4,weight-range=mse,keep-int8=[stem.0;head]}"
 
 
@@ -116,7 +118,11 @@ def _deep_compression(
     # The other epochs heal what the last zeros cost.
     arrive = GradualSparsity(ratio=zeros, scope="global", end=0.5 * LENET_SPARSE[dataset].epochs, every=50)
     prune = {"settings": LENET_SPARSE[dataset], "sparsity": arrive}
-    share = {"before": "share-weights{bits=4}", "settings": LENET_SHARED[dataset], "after": f"{QUANTIZE},{FREEZE}"}
+    share = {
+        "before": "share-weights{bits=4}",
+        "settings": LENET_SHARED[dataset],
+        "after": f"{QUANTIZE_SHARED},{FREEZE}",
+    }
     taught = {"loss": DISTILLED, "teacher": name, "augment": augment}
     return {
         name: stage(title, settings=LENET[dataset]),
@@ -144,7 +150,7 @@ STAGES: Mapping[str, Stage] = {
         after=f"{QUANTIZE},{FREEZE}",
     ),
     **_deep_compression("lenet-300-100", "lenet-300-100", "fashion-mnist", "LeNet-300-100", 0.91, augment=False),
-    **_deep_compression("lenet-5", "lenet-5", "fashion-mnist", "LeNet-5", 0.92),
+    **_deep_compression("lenet-5", "lenet-5", "fashion-mnist", "LeNet-5", 0.88),
     **_deep_compression("lenet-300-100-digits", "lenet-300-100", "digits", "LeNet-300-100", 0.91),
     **_deep_compression("lenet-5-digits", "lenet-5", "digits", "LeNet-5", 0.92),
 }
