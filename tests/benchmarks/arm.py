@@ -63,7 +63,8 @@ def _counter(folder: Path, prefix: str, scratch: Path) -> Callable[[str, int], _
     )  # fmt: skip
 
     def count(cpu: str, times: int) -> _Count:
-        words = ["qemu-aarch64", "-plugin", f"{plugin},steps=on", program, folder / "weights.bin", str(times)]
+        options = ["-plugin", f"{plugin},steps=on"]
+        words = ["qemu-aarch64", *options, str(program), str(folder / "weights.bin"), str(times)]
         environment = os.environ | {"QEMU_CPU": cpu}
         result = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
         total = re.search(r"instructions (\d+)", result.stderr)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -79,7 +81,8 @@ class ConvEmitter:
             buffers["x"], buffers["weight"], buffers["bias"], plan.runs, row_step, column_step, plan.tile.vectors
         )
         rows = amx_rows(plan.tile.units, plan.pixel.count)
-        return dots_for(plan.dot, self.b, self.ops, operands, rows=rows, full_range=spec.full_range)
+        single = plan.blocks * plan.groups == 1
+        return dots_for(plan.dot, self.b, self.ops, operands, rows=rows, full_range=spec.full_range, single=single)
 
     def weights_of(self, index: Expr) -> Expr:
         """What `Dots.accumulate` takes as the place of the weights of channel block `index`."""
@@ -151,18 +154,21 @@ class ConvEmitter:
         self._finish(_Accumulated(acc, pixels, moved, channel), block)
 
     def _finish(self, tile: _Accumulated, block: Expr) -> None:
-        """The epilogue of a tile; the last block of a group may have fewer channels."""
+        """The epilogue of a tile."""
+        self._by_width(block, lambda count: self._store(tile, self.epilogue.scale(tile.channel, count), count))
+
+    def _by_width(self, block: Expr, emit: Callable[[int], None]) -> None:
+        """Emit with the number of channels of a block: the last one of a group may have fewer."""
         last = self.spec.out_channels - (self.plan.blocks - 1) * self.width
         if self.plan.blocks == 1 or last == self.width:
-            self._store(tile, last)
+            emit(last)
             return
         with self.b.when(block < self.plan.blocks - 1):
-            self._store(tile, self.width)
+            emit(self.width)
         with self.b.when(block == self.plan.blocks - 1):
-            self._store(tile, last)
+            emit(last)
 
-    def _store(self, tile: _Accumulated, count: int) -> None:
-        scale = self.epilogue.scale(tile.channel, count)
+    def _store(self, tile: _Accumulated, scale: Sequence[Expr], count: int) -> None:
         used = self.ops.vectors_of(count)
         values = [[self.b.let(value) for value in pixel[:used]] for pixel in tile.acc]
         places = [(tile.place.out + pixel.out, tile.place.residual + pixel.residual) for pixel in tile.pixels]
@@ -174,7 +180,7 @@ _OUT, _RESIDUAL, _CHANNEL, _BLOCK = range(4)
 
 
 class _TileConvEmitter(ConvEmitter):
-    """A convolution by AMX tiles of one size, where each is multiplied before the epilogue of the one before.
+    """A convolution by AMX tiles of one size, where each is multiplied during the epilogue of the one before.
 
     A processor looks ahead some hundred instructions, and an epilogue has more: else vector units would wait for the
     products, and products for the epilogue.
@@ -193,13 +199,23 @@ class _TileConvEmitter(ConvEmitter):
         self.b.store(self.pending, _CHANNEL, i64(-1))
 
     def end(self) -> None:
-        self._finish_pending()
+        with self.b.when(self.pending[_CHANNEL] >= 0):
+            place, channel, block = self._taken()
+            self._by_width(block, lambda count: self._together(self._parts(place, channel, count)))
         super().end()
 
     def _tile(self, place: _Place, block: Expr, index: Expr, units: int) -> None:
-        b, pixels, column = self.b, _offsets(self.plan, units), block * self.width
-        self.dots.multiply(place.x, [pixel.x for pixel in pixels], b.let(self.weights_of(index)))
-        self._finish_pending()
+        b, column = self.b, block * self.width
+        pixels = [pixel.x for pixel in _offsets(self.plan, units)]
+        weights = b.let(self.weights_of(index))
+        with b.when(self.pending[_CHANNEL] < 0):
+            self.dots.multiply(place.x, pixels, weights)
+        with b.when(self.pending[_CHANNEL] >= 0):
+            before, channel, last = self._taken()
+            self._by_width(
+                last,
+                lambda count: self.dots.multiply(place.x, pixels, weights, self._parts(before, channel, count)),
+            )
         self.dots.spill(len(pixels))
         for at, value in (
             (_OUT, place.out + column),
@@ -209,14 +225,28 @@ class _TileConvEmitter(ConvEmitter):
         ):
             b.store(self.pending, at, value)
 
-    def _finish_pending(self) -> None:
-        """The epilogue of the tile that was multiplied last, if there is one."""
-        b = self.b
-        with b.when(self.pending[_CHANNEL] >= 0):
-            out, residual, channel, block = (b.let(self.pending[at]) for at in (_OUT, _RESIDUAL, _CHANNEL, _BLOCK))
-            pixels = _offsets(self.plan, self.plan.tile.units)
-            acc = self.dots.results(channel, len(pixels))
-            self._finish(_Accumulated(acc, pixels, _Place(i64(0), out, residual), channel), block)
+    def _taken(self) -> tuple[_Place, Expr, Expr]:
+        """Place, first channel and block of the tile that was multiplied last."""
+        out, residual, channel, block = (self.b.let(self.pending[at]) for at in (_OUT, _RESIDUAL, _CHANNEL, _BLOCK))
+        return _Place(i64(0), out, residual), channel, block
+
+    def _parts(self, place: _Place, channel: Expr, count: int) -> list[Callable[[], None]]:
+        """The epilogue of the tile that was multiplied last, as pieces that fill a vector of bytes."""
+        pixels = _offsets(self.plan, self.plan.tile.units)
+        scale = self.epilogue.scale(channel, count)
+        acc = self.dots.results(channel, len(pixels))
+        size = max(1, 4 // self.ops.vectors_of(count))
+
+        def part(first: int) -> None:
+            some = slice(first, first + size)
+            self._store(_Accumulated(acc[some], pixels[some], place, channel), scale, count)
+
+        return [partial(part, first) for first in range(0, len(pixels), size)]
+
+    @staticmethod
+    def _together(parts: Sequence[Callable[[], None]]) -> None:
+        for part in parts:
+            part()
 
 
 def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:
