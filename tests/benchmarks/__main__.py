@@ -52,8 +52,15 @@ def main() -> None:
             except MissingError as missing:
                 raise SystemExit(f"{part} of {name} cannot be measured here: {missing}") from None
             results.write(part, name, figures)
-            print(f"{part} {name} ({time.perf_counter() - start:.0f} s)\n  {figures}", flush=True)
+            print(f"{part} {name} ({time.perf_counter() - start:.0f} s)\n  {_brief(figures)}", flush=True)
     report.write()
+
+
+def _brief(figures: Any) -> Any:
+    """Figures without those of single kernels, which are for the documents."""
+    if not isinstance(figures, dict):
+        return figures
+    return {name: _brief(value) for name, value in figures.items() if name != "kernels"}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -133,7 +133,6 @@ def _deep_compression(
 
 STAGES: Mapping[str, Stage] = {
     "baseline": _resnet("ResNet-20", settings=SCRATCH, precision="bfloat16"),
-    "longer": _healed("trained on as the pruned one is, nothing pruned", "baseline", "", HEALING),
     "ptq-int8": _resnet("int8 after training", parent="baseline", before="int8"),
     "qat-int8": _quantized("int8 in training", "baseline", QUANTIZE),
     "ptq-int4": _resnet("4-bit weights after training", parent="baseline", before=f"{QUANTIZE_INT4},{FREEZE}"),

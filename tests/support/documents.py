@@ -20,8 +20,9 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def commands(document: str) -> list[str]:
-    """The lines of all ``sh`` blocks."""
-    return [line for block in blocks(document, "sh") for line in block.splitlines() if line.strip()]
+    """The lines of all ``sh`` blocks; a line that ends with a backslash goes on in the next."""
+    joined = (re.sub(r"\\\n\s*", "", block) for block in blocks(document, "sh"))
+    return [line for block in joined for line in block.splitlines() if line.strip()]
 
 
 def run_command(line: str) -> int:
