@@ -17,6 +17,7 @@ from octavo.backends.bench import interleave, pair_ratio, raised_priority
 from octavo.backends.targets import host_levels
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.sparse import SparseConvSpec
 from zoo import zoo_model
 
 from .building import build
@@ -105,7 +106,9 @@ def meeting(ratios: Sequence[float]) -> float:
 
 def _cases(level: str, spec: ConvSpec) -> list[Case]:
     """The dense kernel, and the sparse one at every density."""
-    return [conv_case(spec, ISAS[level], np.random.default_rng(1), density)[0] for density in (None, *DENSITIES)]
+    isa = ISAS[level]
+    dense, _ = conv_case(spec, isa, np.random.default_rng(1))
+    return [dense, *(conv_case(spec, isa, np.random.default_rng(1), SparseConvSpec, each)[0] for each in DENSITIES)]
 
 
 def _instructions(level: str, cases: Sequence[Case], rounds: int) -> list[float]:

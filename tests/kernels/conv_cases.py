@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy.typing as npt
 from kernels.harness import Case, run_kernels
 from kernels.reference import conv_accumulators, finish, view
 from octavo.backends.tvm.isa import ISAS, Isa
-from octavo.backends.tvm.kernels.base import StridedView
+from octavo.backends.tvm.kernels.base import KernelSpec, StridedView
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.epilogue import Epilogue
-from octavo.backends.tvm.kernels.sparse import SparseConvSpec
 from support.blocks import draw_blocks, spread_blocks
 
 Array = npt.NDArray[Any]
@@ -60,10 +59,15 @@ def random_bytes(rng: np.random.Generator, isa: Isa, count: int) -> Array:
     return rng.integers(isa.act_min, isa.act_max + 1, count).astype(isa.act_dtype)
 
 
-def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator, density: float | None = None) -> tuple[Case, Array]:
-    """A case with random contents, and the whole output buffer as it must be afterwards.
+Kernel = Callable[[ConvSpec], KernelSpec]
 
-    With `density` it is one of the sparse kernel, and that share of the blocks of weights is not zero.
+
+def conv_case(
+    spec: ConvSpec, isa: Isa, rng: np.random.Generator, kernel: Kernel = lambda spec: spec, density: float = 1.0
+) -> tuple[Case, Array]:
+    """A case of a kernel of `spec` with random contents, and the whole output buffer as it must be afterwards.
+
+    The share `density` of the blocks of weights is not zero.
     """
     channels = spec.groups * spec.out_channels
     lowest = -128 if spec.full_range else -127
@@ -75,7 +79,7 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator, density: float
     }
     if rng.random() < 0.3:
         arrays["weight"][...] = lowest
-    if density is not None:
+    if density < 1:
         arrays["weight"] *= spread_blocks(draw_blocks(weight_shape, rng) < density, weight_shape)
     x = random_bytes(rng, isa, _extent(spec))
     if rng.random() < 0.2:
@@ -92,15 +96,20 @@ def conv_case(spec: ConvSpec, isa: Isa, rng: np.random.Generator, density: float
     out = np.full(_out_extent(spec), 77, {"byte": isa.act_dtype, "f32": "float32", "i32": "int32"}[spec.epilogue.out])
     expected = out.copy()
     view(expected, spec.output, shape)[...] = finish(isa, spec.epilogue, acc, arrays, residual)
-    kernel = spec if density is None else SparseConvSpec(spec)
-    packed = kernel.pack(isa, **arrays)
-    return Case(kernel, {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
+    packed = kernel(spec).pack(isa, **arrays)
+    return Case(kernel(spec), {**buffers, **packed, "out": out}, splits=int(rng.integers(1, 4))), expected
 
 
-def check_convs(specs: Sequence[ConvSpec], level: str, seed: int, densities: Sequence[float | None] = (None,)) -> None:
-    """Compare kernels with their definition; with densities, the sparse ones of weights of which that share is left."""
+def check_convs(
+    specs: Sequence[ConvSpec],
+    level: str,
+    seed: int,
+    kernel: Kernel = lambda spec: spec,
+    densities: Sequence[float] = (1.0,),
+) -> None:
+    """Compare kernels with their definition; one of `densities` is the share of the weights' blocks that are left."""
     isa, rng = ISAS[level], np.random.default_rng(seed)
-    made = [conv_case(spec, isa, rng, densities[int(rng.integers(len(densities)))]) for spec in specs]
+    made = [conv_case(spec, isa, rng, kernel, densities[int(rng.integers(len(densities)))]) for spec in specs]
     for spec, result, (_, wanted) in zip(specs, run_kernels([case for case, _ in made], level), made, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
 

@@ -8,6 +8,7 @@ import pytest
 from kernels.harness import QEMU_CPUS, native_levels
 
 
-def every_level() -> list[Any]:
-    """All x86 levels of this machine and all ARM levels."""
-    return [*native_levels(), *(pytest.param(name, marks=pytest.mark.arm) for name in QEMU_CPUS)]
+def every_level(*only: str) -> list[Any]:
+    """All x86 levels of this machine and all ARM levels, or those of them that are named."""
+    native, arm = ([name for name in levels if not only or name in only] for levels in (native_levels(), QEMU_CPUS))
+    return [*native, *(pytest.param(name, marks=pytest.mark.arm) for name in arm)]

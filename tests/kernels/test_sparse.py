@@ -22,12 +22,12 @@ CONVS = [spec for spec in (*POINTWISE, *SPATIAL) if spec.groups == 1]
 
 @pytest.mark.parametrize("level", every_level())
 def test_equals_its_definition(level: str) -> None:
-    check_convs(CONVS, level, 1, (0.1, 0.5, 0.9))
+    check_convs(CONVS, level, 1, SparseConvSpec, (0.1, 0.5, 0.9))
 
 
 @pytest.mark.parametrize("level", every_level())
 def test_weights_of_nothing_but_zeros_or_without_any(level: str) -> None:
-    check_convs(CONVS[:3] + CONVS[-3:], level, 2, (0.0, 1.0))
+    check_convs(CONVS[:3] + CONVS[-3:], level, 2, SparseConvSpec, (0.0, 1.0))
 
 
 # Choosing ----------------------------------------------------------------------------------------------------------

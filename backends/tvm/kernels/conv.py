@@ -107,7 +107,7 @@ class ConvSpec(KernelSpec):
         plan = plan_conv(self, isa)
         rows = self.weight_rows(arrays["weight"])
         packed = pack_weights(isa, plan.dot, plan.runs, rows, (plan.blocks, plan.tile.vectors))
-        return {"weight": packed, **self.pack_epilogue(plan, isa, arrays)}
+        return {"weight": packed, **self.pack_epilogue(plan.blocks * plan.tile.vectors * isa.lanes, isa, arrays)}
 
     def weight_rows(self, weight: Array) -> Array:
         """Weights as int8[groups, out_channels, K], with K in the order the kernel walks it."""
@@ -115,11 +115,10 @@ class ConvSpec(KernelSpec):
         rows: Array = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
         return rows
 
-    def pack_epilogue(self, plan: ConvPlan, isa: Isa, arrays: dict[str, Array]) -> dict[str, Array]:
-        """The constants of the epilogue, padded to whole blocks; the zero point of x is folded into the bias."""
+    def pack_epilogue(self, width: int, isa: Isa, arrays: dict[str, Array]) -> dict[str, Array]:
+        """The constants of the epilogue, each group padded to `width`; the zero point of x is folded into the bias."""
         sums = arrays["weight"].reshape(self.groups, self.out_channels, -1).astype("int64").sum(axis=2)
         bias = arrays["bias"].astype("int64").reshape(sums.shape) - int(arrays["x_zero_point"]) * sums
-        width = plan.blocks * plan.tile.vectors * isa.lanes
         spread = {"bias": bias, "multiplier": arrays.get("multiplier")}
         padded = {name: _pad_channels(value, self.groups, width) for name, value in spread.items() if value is not None}
         wrapped = padded.pop("bias").astype("int64").astype("uint32").view("int32")

@@ -60,7 +60,7 @@ class SparseConvSpec(KernelSpec):
             "weight": blocks.weights,
             "starts": blocks.starts.astype("int32"),
             "taps": taps.astype("int32"),
-            **conv.pack_epilogue(plan, isa, arrays),
+            **conv.pack_epilogue(plan.blocks * BLOCK_CHANNELS, isa, arrays),
         }
 
     def over_read(self, isa: Isa) -> dict[str, int]:
@@ -106,15 +106,18 @@ BREAK_EVEN = {
 FEW_ZEROS = 0.2
 
 
-def choose(spec: ConvSpec | DepthwiseSpec, isa: Isa, weight: Array) -> tuple[KernelSpec, str]:
-    """The faster kernel for `weight` (int8, as `pack` takes it), and why; where zeros are few that needs no words."""
+def choose(spec: ConvSpec | DepthwiseSpec, isa: Isa, weight: Array, gain: float = 1.0) -> tuple[KernelSpec, str]:
+    """The faster kernel for `weight` (int8, as `pack` takes it), and why; where zeros are few that needs no words.
+
+    `gain` says how much faster than `spec` another kernel computes the same, zeros or not.
+    """
     if not has_zeros(weight):
         return spec, ""
     if isinstance(spec, DepthwiseSpec) or spec.groups > 1:
         return spec, "dense: grouped convolutions have no sparse kernel"
     sparse = SparseConvSpec(spec)
     (rows,) = spec.weight_rows(weight)
-    density, limit = block_density(plan_sparse(sparse, isa).runs, rows), break_even(spec, isa)
+    density, limit = block_density(plan_sparse(sparse, isa).runs, rows), break_even(spec, isa) / gain
     blocks = f"{density:.0%} of {BLOCK_CHANNELS}x{BLOCK_DEPTH} blocks"
     if density < limit:
         return sparse, f"sparse kernel: {blocks}"

@@ -79,6 +79,9 @@ class Dot:
             "smull": 2 * count * vectors + 2 * count + 5,
             "sdot": count * vectors + count + 2,
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
+            "pmaddwd16": count * vectors + vectors + 2,
+            "vpdpwssd": count * vectors + vectors + 1,
+            "smlal16": count * vectors + count + 2,
         }
         return needed[self.kind] <= self.registers
 
@@ -99,6 +102,12 @@ class Dot:
             return 4 * tile + count + 2 * vectors
         if self.kind == "smmla":
             return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors
+        if self.kind == "pmaddwd16":
+            return 2 * tile + 0.5 * (count + vectors)
+        if self.kind == "vpdpwssd":
+            return max(tile, 10) + 0.35 * (count + vectors)
+        if self.kind == "smlal16":
+            return 8 * tile + count + 4 * vectors
         # Cycles of tdpbusd (Sapphire Rapids): 18 with new weights, two more than rows with the same. Loads overlap.
         rows = amx_rows(units, pixels)
         row_tiles = -(-count // rows)

@@ -18,12 +18,12 @@ from ....ir.types import QuantParams
 from ...plan.builder import PlanBuilder, channels_last_order
 from ...plan.moves import Border
 from ...plan.views import View
+from ..kernels import sparse, winograd
 from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
 from ..kernels.epilogue import Epilogue
 from ..kernels.matmul import MatmulSpec
-from ..kernels.sparse import choose, has_zeros
 from ..kernels.transposed import Axis, TransposedConv
 from .registry import lowers
 
@@ -100,11 +100,15 @@ def lower_qlinear(site: PlanBuilder, node: Node) -> None:
 
 
 def _chosen(site: PlanBuilder, node: Node, spec: ConvSpec | DepthwiseSpec, tail: _Tail) -> KernelSpec:
-    """The kernel that suits the zeros among the weights."""
-    kernel, reason = choose(spec, site.isa, tail.weight)
+    """The fastest kernel for the weights."""
+    filtered, gain = winograd.choose(spec, site.isa, tail.weight) if isinstance(spec, ConvSpec) else (None, 1.0)
+    kernel, reason = sparse.choose(spec, site.isa, tail.weight, gain)
     if reason:
         site.note(node, reason)
-    return kernel
+    if kernel is not spec or filtered is None:
+        return kernel
+    site.note(node, f"Winograd's filtering, {filtered.size}x{filtered.size} results at once, saves multiplications")
+    return filtered
 
 
 def transposed_axes(node: Node) -> tuple[Axis, Axis]:
@@ -157,7 +161,7 @@ def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
         epilogue=tail.epilogue(lambda view: strided_view(image_axes(view))),
     )
     constants = tail.constants()
-    if has_zeros(tail.weight):
+    if sparse.has_zeros(tail.weight):
         site.note(node, "dense: transposed convolutions have no sparse kernel")
     for phase in whole.phases:
         site.call(
