@@ -17,10 +17,20 @@ from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
 from .epilogue import Epilogue
 from .packing import pack_weights
-from .tiling import Dot, Runs, Tile, choose_tile, dot_for, dot_of
+from .tiling import Dot, Runs, Tile, choose_tile, dot_for, dot_of, word_dot
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
+#: The same where every task widens its pixels first: from the second-level cache they come fast enough.
+WIDENED_CACHE = 192 * 1024
+#: Bytes that become words at once, and bytes of such pixels, which lie on the stack.
+WIDENED, MOST_WIDENED = 16, 64 * 1024
+#: Weights of a layer of more bytes are not in the second-level cache when it starts.
+FAR_WEIGHTS = 256 * 1024
+#: Bytes of a cache line, and how many of them a step of K waits for without loss.
+CACHE_LINE, MOST_AHEAD = 64, 8
+#: Where a step of K is two bytes, that many together are one.
+AHEAD_PART = 128
 #: Tasks a kernel is divided into, when it has that many independent parts.
 TASKS = 16
 
@@ -101,7 +111,7 @@ class ConvSpec(KernelSpec):
         return self.batch * self.out_h * self.out_w * self.groups * self.out_channels * depth
 
     def instruction(self, isa: Isa) -> str:
-        return plan_conv(self, isa).dot.kind
+        return plan_conv(self, isa).dot.instruction
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_conv(self, isa)
@@ -154,6 +164,7 @@ class ConvPlan:
 
     Each of `batches` x `outer` lines has `inner` units, and a unit is the pixels of `pixel`: a single one, or a whole
     row of a small image. A tile is `tile.units` units by `tile.vectors` channel vectors; a group has `blocks` blocks.
+    In each step of K `ahead` cache lines of the weights that the next channels need are asked for.
     """
 
     dot: Dot
@@ -168,6 +179,7 @@ class ConvPlan:
     chunk_blocks: int = 1
     chunk_outer: int = 1
     chunk_tiles: int = 1
+    ahead: int = 0
 
     @property
     def run_weights(self) -> int:
@@ -238,6 +250,12 @@ def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
     dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
+    words = word_dot(isa)
+    if dot.kind == "pmaddwd" and words is not None:
+        # Bytes that become words once for all channels need no instructions beside the products.
+        plan = plan_tiles(spec, isa, words, choose_tile)
+        if 2 * plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded <= MOST_WIDENED:
+            return plan
     return plan_tiles(spec, isa, dot, choose_tile)
 
 
@@ -263,11 +281,35 @@ def plan_tiles(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> ConvPl
 def _cut(isa: Isa, plan: ConvPlan) -> ConvPlan:
     """Choose what one task holds: channel blocks that fit the cache, and a share of the pixels."""
     block_bytes = plan.run_weights * plan.runs.count * plan.dot.weight_bytes * isa.lanes
-    chunk_blocks = min(plan.blocks, max(1, WEIGHT_CACHE // block_bytes))
+    cache = WIDENED_CACHE if plan.dot.kind == "pmaddwd/words" else WEIGHT_CACHE
+    chunk_blocks = min(plan.blocks, max(1, cache // block_bytes))
     plan = replace(plan, chunk_blocks=chunk_blocks)
     wanted = -(-TASKS // plan.channel_chunks)
     lines = plan.batches.count * plan.outer.count
     tiles = -(-plan.inner.count // plan.tile.units)
     chunk_outer = -(-lines // wanted)
     chunk_tiles = tiles if chunk_outer > 1 else -(-tiles // -(-wanted // lines))
-    return replace(plan, chunk_outer=chunk_outer, chunk_tiles=chunk_tiles)
+    plan = replace(plan, chunk_outer=chunk_outer, chunk_tiles=chunk_tiles)
+    return replace(plan, ahead=_ahead(isa, plan))
+
+
+def ahead_part(runs: Runs) -> int:
+    """Bytes of K that become words between asking for weights and asking again: an even part, or all."""
+    depth = runs.count * runs.padded
+    return next((size for size in range(AHEAD_PART, AHEAD_PART // 4, -2) if depth % size == 0), depth)
+
+
+def _ahead(isa: Isa, plan: ConvPlan) -> int:
+    """Lines to ask for in a step of K, so that the next chunk of channels has come when this one is done.
+
+    Processors fetch ahead by themselves, but not as far as weights are away that no second-level cache holds.
+    """
+    steps = {"amx": plan.runs.chunk, "vnni": plan.dot.step, "pmaddwd/words": ahead_part(plan.runs)}
+    step = steps.get(plan.dot.kind, 0)
+    lines = step * plan.tile.vectors * isa.lanes * plan.dot.weight_bytes / CACHE_LINE
+    tiles = plan.batches.count * plan.outer.count * -(-plan.inner.count // plan.tile.units)
+    chunk = plan.run_weights * plan.runs.count * isa.lanes * plan.dot.weight_bytes * plan.chunk_blocks
+    if not step or chunk < WEIGHT_CACHE or chunk * plan.channel_chunks < FAR_WEIGHTS:
+        return 0
+    ahead = -(-int(lines) // tiles)
+    return ahead if ahead <= MOST_AHEAD else 0

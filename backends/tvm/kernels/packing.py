@@ -41,6 +41,12 @@ def _word_pairs(tiles: Array, runs: Runs, lanes: int) -> Array:
     return split.transpose(0, 1, 4, 2, 6, 3, 5)
 
 
+def _pairs(tiles: Array, runs: Runs, lanes: int) -> Array:
+    """[k / 2][channel][2] as int16: a dot product of two words in each 32-bit lane."""
+    count, number, width, depth = tiles.shape
+    return tiles.astype("int16").reshape(count, number, width, depth // 2, 2).transpose(0, 1, 3, 2, 4)
+
+
 def _rows_of_16(tiles: Array, runs: Runs, lanes: int) -> Array:
     """[k / 16][channel][16], then [channel][8] for what is left of K."""
     count, number, width, depth = tiles.shape
@@ -68,6 +74,7 @@ _LAYOUTS: dict[str, Callable[[Array, Runs, int], Array]] = {
     "sdot": _quads,
     "smull": _quads,
     "pmaddwd": _word_pairs,
+    "pmaddwd/words": _pairs,
     "smlal": _rows_of_16,
     "smmla": _eights,
     "amx": _amx_tiles,

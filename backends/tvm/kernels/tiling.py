@@ -47,7 +47,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Dot:
-    """How a kernel multiplies and accumulates bytes.
+    """How a kernel multiplies and accumulates bytes, or after a slash in `kind` words of 16 bits.
 
     `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
     A packed weight takes `weight_bytes` bytes. There are `registers` vector registers.
@@ -58,6 +58,11 @@ class Dot:
     unit: int
     registers: int
     weight_bytes: int = 1
+
+    @property
+    def instruction(self) -> str:
+        """The instruction that multiplies."""
+        return self.kind.partition("/")[0]
 
     def run(self, length: int, rows: int = 1, columns: int = 1) -> Runs:
         """K as `rows` x `columns` runs of `length` bytes; AMX tiles share a run evenly."""
@@ -79,9 +84,9 @@ class Dot:
             "smull": 2 * count * vectors + 2 * count + 5,
             "sdot": count * vectors + count + 2,
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
-            "pmaddwd16": count * vectors + vectors + 2,
-            "vpdpwssd": count * vectors + vectors + 1,
-            "smlal16": count * vectors + count + 2,
+            "pmaddwd/words": count * vectors + vectors + 2,
+            "vnni/words": count * vectors + vectors + 1,
+            "smlal/words": count * vectors + count + 2,
         }
         return needed[self.kind] <= self.registers
 
@@ -102,11 +107,11 @@ class Dot:
             return 4 * tile + count + 2 * vectors
         if self.kind == "smmla":
             return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors
-        if self.kind == "pmaddwd16":
-            return 2 * tile + 0.5 * (count + vectors)
-        if self.kind == "vpdpwssd":
+        if self.kind == "pmaddwd/words":
+            return 2 * tile + 0.2 * count + vectors
+        if self.kind == "vnni/words":
             return max(tile, 10) + 0.35 * (count + vectors)
-        if self.kind == "smlal16":
+        if self.kind == "smlal/words":
             return 8 * tile + count + 4 * vectors
         # Cycles of tdpbusd (Sapphire Rapids): 18 with new weights, two more than rows with the same. Loads overlap.
         rows = amx_rows(units, pixels)
@@ -123,8 +128,20 @@ _DOTS = {
     "neon": Dot("smlal", step=16, unit=8, registers=32),
     "dotprod": Dot("sdot", step=16, unit=4, registers=32),
     # Tiles that fill all 32 make LLVM copy accumulators around, in every step of a loop within loops.
-    "i8mm": Dot("smmla", step=16, unit=8, registers=30),
+    "i8mm": Dot("smmla", step=32, unit=8, registers=30),
 }
+
+_WORDS = {
+    "avx2": Dot("pmaddwd/words", step=2, unit=2, registers=16, weight_bytes=2),
+    "avxvnni": Dot("vnni/words", step=2, unit=2, registers=16, weight_bytes=2),
+    "avx512vnni": Dot("vnni/words", step=2, unit=2, registers=32, weight_bytes=2),
+    "neon": Dot("smlal/words", step=8, unit=1, registers=32, weight_bytes=2),
+}
+
+
+def word_dot(isa: Isa) -> Dot | None:
+    """The way to multiply words, on levels where it is not much slower than that for bytes."""
+    return _WORDS.get(isa.name)
 
 
 def dot_of(isa: Isa) -> Dot:

@@ -18,7 +18,7 @@ import numpy as np
 from ..isa import ISAS, Isa
 from .base import Arg, Array, KernelSpec, round_up
 from .conv import ConvSpec, plan_conv
-from .tiling import Dot, Tile, choose_tile
+from .tiling import Dot, Tile, choose_tile, word_dot
 
 Matrix = tuple[tuple[int, ...], ...]
 
@@ -102,7 +102,7 @@ class WinogradSpec(KernelSpec):
     @property
     def args(self) -> tuple[Arg, ...]:
         x, weight, *rest = self.conv.args
-        plans = [plan_winograd(self, isa) for isa in ISAS.values() if isa.name in _DOTS]
+        plans = [plan_winograd(self, isa) for isa in ISAS.values() if word_dot(isa)]
         return (
             x,
             weight,
@@ -205,22 +205,14 @@ class WinogradPlan:
         return 4 * self.points * self.group_tiles * self.width
 
 
-#: Words instead of bytes: vpdpwssd, pmaddwd of pairs, and smlal by element of eight.
-_DOTS = {
-    "avx2": Dot("pmaddwd16", step=2, unit=2, registers=16, weight_bytes=2),
-    "avxvnni": Dot("vpdpwssd", step=2, unit=2, registers=16, weight_bytes=2),
-    "avx512vnni": Dot("vpdpwssd", step=2, unit=2, registers=32, weight_bytes=2),
-    "neon": Dot("smlal16", step=8, unit=1, registers=32, weight_bytes=2),
-}
-
-
 @functools.cache
 def plan_winograd(spec: WinogradSpec, isa: Isa) -> WinogradPlan:
     """Cut a convolution for one ISA level.
 
     Filters are read once for each group of tiles, and patches are transformed once for each chunk of channels.
     """
-    conv, dot = spec.conv, _DOTS[isa.name]
+    conv, dot = spec.conv, word_dot(isa)
+    assert dot is not None, f"{isa.name} multiplies bytes much faster than words"
     vectors = -(-conv.out_channels // isa.lanes)
     tile, _ = choose_tile(dot, spec.tiles, 1, 1, vectors)
     rows, blocks = -(-spec.tiles // tile.units), -(-vectors // tile.vectors)
@@ -305,7 +297,7 @@ LEAST_GAIN = 1.1
 def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None, float]:
     """The fastest kernel of Winograd's for int8 `weight`, if one is faster than the direct one, and how much (or 1)."""
     kernel = (conv.kernel_h, conv.kernel_w, conv.stride_h, conv.stride_w, conv.dilation_h, conv.dilation_w, conv.groups)
-    if isa.name not in _DOTS or kernel != (3, 3, 1, 1, 1, 1, 1):
+    if word_dot(isa) is None or kernel != (3, 3, 1, 1, 1, 1, 1):
         return None, 1.0
     options = [WinogradSpec(conv, size) for size, transform in TRANSFORMS.items() if exact(transform, isa, weight)]
     gains = {option: gain(option, isa) for option in options if plan_winograd(option, isa).filter_bytes <= MOST_BYTES}

@@ -78,11 +78,25 @@ class ConvEmitter:
         spec, plan, buffers = self.spec, self.plan, self.buffers
         row_step, column_step = spec.dilation_h * spec.input.row, spec.dilation_w * spec.input.pixel
         operands = Operands(
-            buffers["x"], buffers["weight"], buffers["bias"], plan.runs, row_step, column_step, plan.tile.vectors
+            buffers["x"],
+            buffers["weight"],
+            buffers["bias"],
+            plan.runs,
+            row_step,
+            column_step,
+            plan.tile.vectors,
+            plan.ahead,
         )
-        rows = amx_rows(plan.tile.units, plan.pixel.count)
-        single = plan.blocks * plan.groups == 1
-        return dots_for(plan.dot, self.b, self.ops, operands, rows=rows, full_range=spec.full_range, single=single)
+        return dots_for(
+            plan.dot,
+            self.b,
+            self.ops,
+            operands,
+            rows=amx_rows(plan.tile.units, plan.pixel.count),
+            pixels=plan.tile.units * plan.pixel.count,
+            full_range=spec.full_range,
+            single=plan.blocks * plan.groups == 1,
+        )
 
     def weights_of(self, index: Expr) -> Expr:
         """What `Dots.accumulate` takes as the place of the weights of channel block `index`."""
@@ -98,6 +112,8 @@ class ConvEmitter:
             lines, stretch = _split(b, pixels, plan.inner_chunks)
             first = b.let(chunk * plan.chunk_blocks)
             blocks = (first, b.let(tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))))
+            size = plan.chunk_blocks * plan.runs.count * plan.run_weights * self.isa.lanes
+            self.dots.aim(self.weights_of(group * plan.blocks + blocks[1]) + pixels * (size // plan.pixel_chunks))
             self._lines(group, blocks, lines, stretch)
         self.end()
         return b.finish(self.kernel.noalias)
@@ -141,6 +157,7 @@ class ConvEmitter:
 
     def _blocks(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], units: int) -> None:
         b, plan = self.b, self.plan
+        self.dots.gather(place.x, [pixel.x for pixel in _offsets(plan, units)])
         with b.loop(*blocks, "block") as block:
             self._tile(place, block, b.let(group * plan.blocks + block), units)
 

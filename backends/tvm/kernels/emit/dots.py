@@ -9,19 +9,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, shuffle, vector
+from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, intrin, reinterpret, shuffle, vector
 from ...isa.vector import VectorOps
+from ..conv import CACHE_LINE, WIDENED, ahead_part
 from ..tiling import AMX_DEPTH, AMX_ROWS, Dot, Runs
 
 
 @dataclass(frozen=True)
 class Operands:
-    """What a tile multiplies: the activation and weight buffers, and where the runs of K lie in the activations."""
+    """What a tile multiplies: the activation and weight buffers, and where the runs of K lie in the activations.
+
+    Each step of K asks for `ahead` cache lines of the weights that come next.
+    """
 
     x: Buffer
     weight: Buffer
@@ -30,6 +35,7 @@ class Operands:
     row_step: int
     column_step: int
     vectors: int
+    ahead: int = 0
 
 
 Accumulators = list[list[Expr]]
@@ -45,6 +51,25 @@ class Dots(ABC):
     def __init__(self, b: Builder, ops: VectorOps, operands: Operands) -> None:
         self.b, self.ops, self.operands = b, ops, operands
         self.width = operands.vectors * ops.lanes
+        self._ahead: Buffer | None = None
+
+    def aim(self, weight: Expr) -> None:
+        """Say which weights are next: each step of K asks for some lines of them, from element `weight` on."""
+        if self.operands.ahead:
+            self._ahead = self._ahead or self.b.registers(1, "int64", "ahead")
+            self.b.store(self._ahead, 0, weight)
+
+    def fetch_ahead(self) -> None:
+        """Ask the second-level cache for the next lines."""
+        if self._ahead is None:
+            return
+        count, weight = self.operands.ahead, self.operands.weight
+        elements = CACHE_LINE // (2 if weight.dtype == "int16" else 1)
+        place = self.b.let(self._ahead[0])
+        read, second_level, data = (tirx.IntImm("int32", value) for value in (0, 2, 1))
+        for line in range(count):
+            self.b.call("llvm.prefetch.p0", weight.address(place + line * elements), read, second_level, data)
+        self.b.store(self._ahead, 0, place + count * elements)
 
     def begin(self) -> None:  # noqa: B027 - most instructions need no preparation
         """Emitted once at the start of the kernel."""
@@ -54,6 +79,9 @@ class Dots(ABC):
 
     def end(self) -> None:  # noqa: B027
         """Emitted once before the kernel returns."""
+
+    def gather(self, x: Expr, pixels: Sequence[int]) -> None:  # noqa: B027
+        """What the tiles of all channel blocks at these pixels need, before the first `accumulate`."""
 
     @abstractmethod
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
@@ -117,6 +145,7 @@ class VnniDots(VectorDots):
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
         width, bits = 4 * ops.lanes, 32 * ops.lanes
+        self.fetch_ahead()
         weights = [b.let(self.operands.weight.load(weight + v * width, width)) for v in range(vectors)]
         for pixel, offset in enumerate(pixels):
             quad = reinterpret("int32", self.operands.x.load(x + offset, 4))
@@ -134,6 +163,7 @@ class PmaddwdDots(VectorDots):
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
         words = vector("int16", 2 * ops.lanes)
+        self.fetch_ahead()
         weights = [
             b.let(self.operands.weight.load(weight + at * 2 * ops.lanes, 2 * ops.lanes)) for at in range(2 * vectors)
         ]
@@ -150,6 +180,85 @@ class PmaddwdDots(VectorDots):
 
     def _madd(self, left: Expr, right: Expr) -> Expr:
         return intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
+
+
+class PairDots(VectorDots):
+    """Words: two of one pixel in every lane times two of each channel."""
+
+    rolled = False
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, ops, vectors = self.b, self.ops, self.operands.vectors
+        lanes = 2 * ops.lanes
+        words = vector("int16", lanes)
+        weights = [b.let(self.operands.weight.load(weight + v * lanes, lanes)) for v in range(vectors)]
+        for pixel, offset in enumerate(pixels):
+            pair = b.let(reinterpret("int32", self.operands.x.load(x + offset, 2)))
+            spread = b.let(reinterpret(words, ops.splat(pair)))
+            for v in range(vectors):
+                at = pixel * vectors + v
+                b.store(acc, at, self._added(acc[at], spread, weights[v]))
+
+    def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+        return intrin(self.ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * self.ops.lanes}", total, left, right)
+
+
+class MaddDots(PairDots):
+    """pmaddwd and an addition."""
+
+    def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+        return total + intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
+
+
+class WidenedDots(MaddDots):
+    """Bytes that `gather` made words of, in a small array on the stack: those of `pixels` pixels at most."""
+
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
+        runs = operands.runs
+        depth = runs.count * runs.padded
+        self.part = ahead_part(runs)
+        super().__init__(b, ops, replace(operands, runs=Runs(1, 1, self.part, self.part, runs.chunk)))
+        # The last part of a run is whole vectors, and what is too much of the last run must not meet the next pixel.
+        self.source, self.pitch, self.pixels = operands, depth + WIDENED, pixels
+
+    def begin(self) -> None:
+        self.words = self.b.registers(self.pixels * self.pitch, "int16", "words")
+        self.operands = replace(self.operands, x=self.words)
+
+    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+        b, source, runs = self.b, self.source, self.source.runs
+        with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
+            first = b.let(x + row * source.row_step + column * source.column_step)
+            target = b.let((row * runs.columns + column) * runs.padded)
+            with _loop(b, -(-runs.padded // WIDENED)) as part:
+                for pixel, offset in enumerate(pixels):
+                    loaded = source.x.load(first + part * WIDENED + offset, WIDENED)
+                    place = target + part * WIDENED + pixel * self.pitch
+                    b.store(self.words, place, cast(vector("int16", WIDENED), loaded), WIDENED)
+
+    def walk(self, x: Expr, weight: Expr, step: Step) -> None:
+        runs = self.source.runs
+        with _loop(self.b, runs.count * runs.padded // self.part) as part:
+            self.fetch_ahead()
+            super().walk(x + part * self.part, weight + part * (self.part * self.width), step)
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        return super().accumulate(i64(0), [at * self.pitch for at in range(len(pixels))], weight, channel)
+
+
+class ElementDots(VectorDots):
+    """smlal by element: one of eight words of a pixel times four words of channels."""
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, vectors = self.b, self.operands.vectors
+        loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
+        for k in range(depth):
+            for v in range(vectors):
+                weights = b.let(self.operands.weight.load(weight + (k * vectors + v) * 4, 4))
+                for pixel, values in enumerate(loaded):
+                    at = pixel * vectors + v
+                    element = shuffle([values], [k] * 4)
+                    b.store(acc, at, acc[at] + intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", weights, element))
 
 
 class SdotDots(VectorDots):
@@ -172,8 +281,13 @@ class SmmlaDots(Dots):
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
         acc = self.start(len(pixels), channel)
-        self.walk(x, weight, lambda at, w, depth: self.multiply(acc, self._rows(at, pixels, depth), w))
+        self.walk(x, weight, partial(self._step, acc, pixels))
         return self.results(acc, len(pixels))
+
+    def _step(self, acc: Buffer, pixels: Sequence[int], x: Index, weight: Index, depth: int) -> None:
+        for at in range(0, depth, 16):
+            rows = self._rows(x + at, pixels, min(16, depth - at))
+            self.multiply(acc, rows, weight + at * self.width)
 
     def start(self, pixels: int, channel: Expr) -> Buffer:
         """Accumulators that hold the bias."""
@@ -368,6 +482,7 @@ class AmxDots(Dots):
     def _step(self, x: Index, firsts: Sequence[int], stride: int, weight: Index, step: int | None = None) -> None:
         """Products with the same weights follow each other: other weights cost 18 cycles, be pixels few or not."""
         b, vectors, depth = self.b, range(self.operands.vectors), self.operands.runs.chunk
+        self.fetch_ahead()
         for tile, first in enumerate(firsts):
             b.call("llvm.x86.tileloadd64", _tile(4 + tile), self.operands.x.address(x + first), i64(stride))
         weights = [6 + v for v in vectors]
@@ -393,24 +508,44 @@ def _tile(number: int) -> Expr:
 
 
 def dots_for(
-    dot: Dot, b: Builder, ops: VectorOps, operands: Operands, *, rows: int, full_range: bool, single: bool = False
+    dot: Dot,
+    b: Builder,
+    ops: VectorOps,
+    operands: Operands,
+    *,
+    rows: int = 1,
+    pixels: int = 1,
+    full_range: bool,
+    single: bool = False,
 ) -> Dots:
     """The register tiles of `dot`.
 
-    `rows` is the number of pixels in one AMX tile; `single` says that all tiles multiply by the first block of weights.
+    `rows` is the number of pixels in one AMX tile, `pixels` that of the largest register tile; `single` says that all
+    tiles multiply by the first block of weights.
     """
-    kind = dot.kind
-    if kind == "amx":
+    if dot.kind == "amx":
         return AmxDots(b, ops, operands, rows, single=single)
-    if kind == "smlal":
+    if dot.kind == "smlal":
         return (FullRangeSmlalDots if full_range else SmlalDots)(b, ops, operands)
+    if dot.kind == "pmaddwd/words":
+        return WidenedDots(b, ops, operands, pixels)
     simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
         "vnni": VnniDots,
         "pmaddwd": PmaddwdDots,
         "sdot": SdotDots,
         "smmla": SmmlaDots,
     }
-    return simple[kind](b, ops, operands)
+    return simple[dot.kind](b, ops, operands)
+
+
+def word_dots(dot: Dot, b: Builder, ops: VectorOps, operands: Operands) -> VectorDots:
+    """The register tiles of a `dot` of words that lie in memory as such."""
+    kinds: dict[str, type[VectorDots]] = {
+        "pmaddwd/words": MaddDots,
+        "vnni/words": PairDots,
+        "smlal/words": ElementDots,
+    }
+    return kinds[dot.kind](b, ops, operands)
 
 
 def weight_dtype(dot: Dot) -> str:

@@ -37,7 +37,7 @@ class _SparseEmitter(ConvEmitter):
             return _SmmlaBlocks(self.b, self.ops, operands, lists)
         if plan.dot.kind == "smull":
             return _SmullBlocks(self.b, self.ops, operands, lists, full_range=self.spec.full_range)
-        dots = dots_for(plan.dot, self.b, self.ops, operands, rows=1, full_range=self.spec.full_range)
+        dots = dots_for(plan.dot, self.b, self.ops, operands, full_range=self.spec.full_range)
         assert isinstance(dots, VectorDots)
         return _VectorBlocks(self.b, self.ops, operands, lists, dots, plan.dot.registers)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, intrin, reinterpret, shuffle, vector
+from ...builder import Builder, Expr, Index, cast, const, i64, reinterpret, vector
 from ...isa import Isa, vector_ops
 from ..base import StridedView, emitter
 from ..tiling import Runs
 from ..winograd import Matrix, WinogradSpec, plan_winograd
 from .conv import _split
-from .dots import Operands, VectorDots
+from .dots import Operands, word_dots
 from .epilogue import EpilogueEmitter
 
 
@@ -96,7 +96,7 @@ class _WinogradEmitter:
         b, plan, buffers = self.b, self.plan, self.buffers
         runs = Runs(1, 1, plan.depth, plan.depth, plan.dot.step)
         operands = Operands(buffers["patches"], buffers["weight"], None, runs, 0, 0, plan.tile.vectors)
-        dots = _DOTS[plan.dot.kind](b, self.ops, operands)
+        dots = word_dots(plan.dot, b, self.ops, operands)
         units, lanes = plan.tile.units, self.ops.lanes
         used = b.let(tirx.floordiv(count + (units - 1), i64(units)))
         with b.loop(0, plan.points, "point") as point:
@@ -241,48 +241,3 @@ class _WinogradEmitter:
             value = self.b.let(value + tirx.shift_left(value, const({3: 1, 5: 2}[odd], dtype)))
         return tirx.shift_left(value, const(shift, dtype)) if shift else value
 
-
-class _PairDots(VectorDots):
-    """Two words of one patch in every lane times two words of each channel."""
-
-    rolled = False
-
-    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
-        b, ops, vectors = self.b, self.ops, self.operands.vectors
-        lanes = 2 * ops.lanes
-        words = vector("int16", lanes)
-        weights = [b.let(self.operands.weight.load(weight + v * lanes, lanes)) for v in range(vectors)]
-        for pixel, offset in enumerate(pixels):
-            pair = b.let(reinterpret("int32", self.operands.x.load(x + offset, 2)))
-            spread = b.let(reinterpret(words, ops.splat(pair)))
-            for v in range(vectors):
-                at = pixel * vectors + v
-                b.store(acc, at, self._added(acc[at], spread, weights[v]))
-
-    def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
-        return intrin(self.ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * self.ops.lanes}", total, left, right)
-
-
-class _MaddDots(_PairDots):
-    """Without VNNI: pmaddwd and an addition."""
-
-    def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
-        return total + intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
-
-
-class _ElementDots(VectorDots):
-    """smlal by element: one of eight words of a patch times four words of channels."""
-
-    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
-        b, vectors = self.b, self.operands.vectors
-        loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
-        for k in range(depth):
-            for v in range(vectors):
-                weights = b.let(self.operands.weight.load(weight + (k * vectors + v) * 4, 4))
-                for pixel, values in enumerate(loaded):
-                    at = pixel * vectors + v
-                    element = shuffle([values], [k] * 4)
-                    b.store(acc, at, acc[at] + intrin("int32x4", "llvm.aarch64.neon.smull.v4i32", weights, element))
-
-
-_DOTS: dict[str, type[VectorDots]] = {"vpdpwssd": _PairDots, "pmaddwd16": _MaddDots, "smlal16": _ElementDots}
