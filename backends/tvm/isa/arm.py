@@ -39,6 +39,8 @@ class ArmOps(VectorOps):
         halves = self._halves([self.rint(value) for value in values])
         shifted = [intrin("int16x8", "llvm.sadd.sat.v8i16", half, shift) for half in halves]
         stored, lanes = self._bytes(shifted), 8 * len(halves)
+        if into.whole:
+            return stored
         low, high = (broadcast(cast("int8", bound), lanes) for bound in (into.byte_low, into.byte_high))
         return tirx.Min(tirx.Max(stored, low), high)
 

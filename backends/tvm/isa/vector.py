@@ -12,12 +12,16 @@ from . import Isa
 
 @dataclass(frozen=True)
 class ByteRange:
-    """Scalar expressions of a quantized range: the float32 upper bound of t, and int32 zero point and stored bounds."""
+    """Scalar expressions of a quantized range: the float32 upper bound of t, and int32 zero point and stored bounds.
+
+    `whole` says that the range is that of a byte, and that t is far from the bounds of int32: narrowing is enough.
+    """
 
     high: Expr
     zero_point: Expr
     byte_low: Expr
     byte_high: Expr
+    whole: bool = False
 
 
 class VectorOps(ABC):

@@ -33,20 +33,28 @@ class X86Ops(VectorOps):
 
     def quantize(self, values: Sequence[Expr], into: ByteRange) -> Expr:
         """Only the upper bound needs a float: cvtps2dq gives the most negative integer for what is below the range."""
-        high = self.splat(into.high)
-        rounded = [self.rint(tirx.Min(value, high)) for value in values]
+        rounded = self._rounded(values, into)
         if len(rounded) == 1 and self._wide:
-            shifted = tirx.Max(rounded[0] + self.splat(into.zero_point), self.splat(into.byte_low))
-            return cast("uint8x16", shifted)
+            shifted = rounded[0] + self.splat(into.zero_point)
+            if into.whole:
+                return self.narrow([shifted])
+            return cast("uint8x16", tirx.Max(shifted, self.splat(into.byte_low)))
         lanes = len(values) * self.lanes
         words = [self._shift(half, into.zero_point) for half in self._words(rounded)]
-        low = broadcast(cast("uint8", into.byte_low), lanes)
-        return tirx.Max(self._bytes(words, lanes), low)
+        return self._above(self._bytes(words, lanes), into, lanes)
+
+    def _rounded(self, values: Sequence[Expr], into: ByteRange) -> list[Expr]:
+        """Integers that saturating instructions make bytes of."""
+        high = self.splat(into.high)
+        return [self.rint(value if into.whole else tirx.Min(value, high)) for value in values]
+
+    def _above(self, stored: Expr, into: ByteRange, lanes: int) -> Expr:
+        """Bytes that are not below the range."""
+        return stored if into.whole else tirx.Max(stored, broadcast(cast("uint8", into.byte_low), lanes))
 
     def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:
         """The packing instructions interleave 128-bit lanes just the other way round, so nothing is permuted."""
-        high, lanes = self.splat(into.high), len(values) * self.lanes
-        rounded = [self.rint(tirx.Min(value, high)) for value in values]
+        rounded, lanes = self._rounded(values, into), len(values) * self.lanes
         name, suffix = _NAMES[self.lanes]
         kind = vector("int16", 2 * self.lanes)
         pairs = [
@@ -54,11 +62,11 @@ class X86Ops(VectorOps):
             for at in range(0, len(rounded), 2)
         ]
         words = [self._shift(pair, into.zero_point) for pair in pairs]
-        low = broadcast(cast("uint8", into.byte_low), lanes)
         if len(words) == 1:
             halves = [shuffle(words, range(at, at + 8)) for at in (0, 8)]
-            return tirx.Max(intrin("uint8x16", "llvm.x86.sse2.packuswb.128", *halves), low)
-        return tirx.Max(intrin(vector("uint8", lanes), f"llvm.x86.{name}.packuswb{suffix}", *words), low)
+            return self._above(intrin("uint8x16", "llvm.x86.sse2.packuswb.128", *halves), into, lanes)
+        packed = intrin(vector("uint8", lanes), f"llvm.x86.{name}.packuswb{suffix}", *words)
+        return self._above(packed, into, lanes)
 
     def narrow(self, values: Sequence[Expr]) -> Expr:
         if len(values) == 1 and self._wide:

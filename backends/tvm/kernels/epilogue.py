@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..isa import Isa
 from .base import Arg, Array, StridedView, padded
@@ -26,12 +28,14 @@ PARAM_WORDS = 16
 class Epilogue:
     """`out`: ``byte`` requantizes, ``f32`` stores f32(acc + bias) * m, ``i32`` the bare accumulator.
 
-    `residual` is the view of the tensor added before the clamp; `table` maps the byte at the end.
+    `residual` is the view of the tensor added before the clamp; `table` maps the byte at the end. With `whole` the
+    clamp is the range of a byte and no multiplier is large (`is_whole`), so that saturating instructions do it.
     """
 
     out: Output = "byte"
     residual: StridedView | None = None
     table: bool = False
+    whole: bool = False
 
     @property
     def out_dtype(self) -> str:
@@ -67,6 +71,21 @@ class Epilogue:
         if self.table:
             packed["table"] = pack_table(isa, arrays["table"])
         return packed
+
+
+#: Multipliers up to here keep |t| below 2**30: that of an int32 accumulator, and that of a byte's difference.
+MOST_MULTIPLIER, MOST_RESIDUAL_MULTIPLIER = 0.25, 2.0**20
+
+
+def is_whole(isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> bool:
+    """Whether the epilogue with the constants `arrays`, as `Epilogue.pack` takes them, may be `Epilogue.whole`."""
+    bounds = {"lo": isa.act_min, "hi": isa.act_max}
+    zero_point = int(np.asarray(arrays["zero_point"]))
+    return (
+        all(int(np.asarray(arrays.get(name, at - zero_point))) + zero_point == at for name, at in bounds.items())
+        and float(np.abs(arrays["multiplier"]).max()) <= MOST_MULTIPLIER
+        and abs(float(np.asarray(arrays.get("residual_multiplier", 0.0)))) <= MOST_RESIDUAL_MULTIPLIER
+    )
 
 
 def pack_params(isa: Isa, arrays: dict[str, Array]) -> Array:

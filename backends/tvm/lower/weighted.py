@@ -22,7 +22,7 @@ from ..kernels import sparse, winograd
 from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
-from ..kernels.epilogue import Epilogue
+from ..kernels.epilogue import Epilogue, is_whole
 from ..kernels.matmul import MatmulSpec
 from ..kernels.transposed import Axis, TransposedConv
 from .registry import lowers
@@ -207,7 +207,10 @@ def lower_qmatmul(site: PlanBuilder, node: Node) -> None:
             b=StridedView(right.strides[0], right.strides[1], right.strides[3 if transposed else 2]),
             output=StridedView(target.strides[0], target.strides[1], target.strides[2]),
             transposed=transposed,
-            epilogue=Epilogue(out="f32" if op.out is None else "byte"),
+            epilogue=Epilogue(
+                out="f32" if op.out is None else "byte",
+                whole=op.out is not None and is_whole(site.isa, constants),
+            ),
         )
         site.call(spec, node.where, {"a": left, "b": right, "out": target}, constants)
     if result is not out:
@@ -256,7 +259,8 @@ class _Tail:
         """The epilogue's specification; ``view`` says how a residual is strided."""
         residual = None if self._residual is None else view(self._residual_view())
         out: Any = "f32" if self._out is None else "byte"
-        return Epilogue(out=out, residual=residual, table=self._table is not None)
+        whole = self._out is not None and is_whole(self._site.isa, self.constants())
+        return Epilogue(out=out, residual=residual, table=self._table is not None, whole=whole)
 
     def _residual_view(self) -> View:
         assert self._residual is not None

@@ -15,7 +15,7 @@ from .. import epilogue as words
 from ..base import StridedView, emitter
 from ..depthwise import Axis, DepthwisePlan, DepthwiseSpec, plan_depthwise
 from ..epilogue import Epilogue
-from .epilogue import EpilogueEmitter, byte_range
+from .epilogue import EpilogueEmitter
 
 
 @emitter(DepthwiseSpec)
@@ -278,7 +278,7 @@ class InterleavedEpilogue(EpilogueEmitter):
             return
         if spec.residual is not None:
             scaled = self._with_residual(scaled, residual)
-        stored = ops.quantize_interleaved(scaled, byte_range(self.buffers["params"]))
+        stored = ops.quantize_interleaved(scaled, self.range())
         if spec.table:
             stored = ops.lookup(b, self.buffers["table"], b.let(stored), self.width)
         store_part(b, self.buffers["out"], index, b.let(stored), count=count, lanes=self.width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
@@ -42,6 +42,10 @@ class EpilogueEmitter:
 
     def _float(self, position: int) -> Expr:
         return self.ops.splat(reinterpret("float32", self.buffers["params"][position]))
+
+    def range(self) -> ByteRange:
+        """The range of the stored bytes."""
+        return replace(byte_range(self.buffers["params"]), whole=self.spec.whole)
 
     def scale(self, channel: Index, count: int) -> list[Expr]:
         """The multiplier vectors of `count` channels; load them once per channel block."""
@@ -98,7 +102,7 @@ class EpilogueEmitter:
 
     def _store_group(self, pieces: Sequence[_Piece]) -> None:
         b, ops = self.b, self.ops
-        stored = b.let(ops.quantize([piece.value for piece in pieces], byte_range(self.buffers["params"])))
+        stored = b.let(ops.quantize([piece.value for piece in pieces], self.range()))
         width = ops.narrow_lanes(len(pieces))
         if self.spec.table:
             stored = ops.lookup(b, self.buffers["table"], stored, width)

@@ -240,4 +240,3 @@ class _WinogradEmitter:
         if odd > 1:
             value = self.b.let(value + tirx.shift_left(value, const({3: 1, 5: 2}[odd], dtype)))
         return tirx.shift_left(value, const(shift, dtype)) if shift else value
-
