@@ -21,6 +21,13 @@ class ArmOps(VectorOps):
             parts += [b.let(cast("int32x4", shuffle([half], range(at, at + 4)))) for at in (0, 4)]
         return parts[: self.vectors_of(count)]
 
+    def load_words(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
+        """Four vectors at once: LLVM would compute an address for each."""
+        whole = count // 16 * 16
+        wide = [b.let(buffer.load(index + step, 16)) for step in range(0, whole, 16)]
+        parts = [b.let(shuffle([value], range(at, at + 4))) for value in wide for at in range(0, 16, 4)]
+        return [*parts, *super().load_words(b, buffer, index + whole, count - whole)]
+
     def rint(self, value: Expr) -> Expr:
         return intrin("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", value)
 

@@ -128,7 +128,7 @@ _DOTS = {
     "neon": Dot("smlal", step=16, unit=8, registers=32),
     "dotprod": Dot("sdot", step=16, unit=4, registers=32),
     # Tiles that fill all 32 make LLVM copy accumulators around, in every step of a loop within loops.
-    "i8mm": Dot("smmla", step=32, unit=8, registers=30),
+    "i8mm": Dot("smmla", step=16, unit=8, registers=30),
 }
 
 _WORDS = {
