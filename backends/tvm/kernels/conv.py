@@ -17,7 +17,7 @@ from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
 from .epilogue import Epilogue
 from .packing import pack_weights
-from .tiling import Dot, Runs, Tile, choose_tile, dot_for, dot_of, word_dot
+from .tiling import STREAMED, Dot, Runs, Tile, choose_tile, dot_for, dot_of, word_dot
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
@@ -250,6 +250,7 @@ def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
     dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
+    dot = replace(dot, streamed=height * width * length * isa.lanes > STREAMED)
     words = word_dot(isa)
     if dot.kind == "pmaddwd" and words is not None:
         # Bytes that become words once for all channels need no instructions beside the products.

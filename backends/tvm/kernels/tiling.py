@@ -14,6 +14,8 @@ AMX_ROWS = 16
 AMX_DEPTH = 64
 #: Cycles that a kernel needs to configure and release tiles, and until the first products arrive.
 AMX_START = 300
+#: Bytes of K, times lanes, from which on the weights of a register tile are streamed.
+STREAMED = 12_000
 #: What a convolution loses where its AMX tiles are not of one size: they are multiplied and finished one by one.
 UNEVEN = 1.05
 
@@ -50,7 +52,8 @@ class Dot:
     """How a kernel multiplies and accumulates bytes, or after a slash in `kind` words of 16 bits.
 
     `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
-    A packed weight takes `weight_bytes` bytes. There are `registers` vector registers.
+    A packed weight takes `weight_bytes` bytes. There are `registers` vector registers. Weights are `streamed` when
+    those of a register tile do not stay in the first-level cache.
     """
 
     kind: str
@@ -58,6 +61,7 @@ class Dot:
     unit: int
     registers: int
     weight_bytes: int = 1
+    streamed: bool = False
 
     @property
     def instruction(self) -> str:
@@ -98,7 +102,7 @@ class Dot:
             resident = tile + 2 * vectors + 3 <= self.registers
             return 4 * tile + 2.5 * count + (0.5 * vectors if resident else tile)
         if self.kind == "vnni":
-            return max(tile, 10) + 0.35 * (count + vectors)
+            return max(tile, 10) + (0.2 * count + vectors if self.streamed else 0.35 * (count + vectors))
         if self.kind == "smlal":
             return 12 * tile + count + 2 * vectors
         if self.kind == "smull":

@@ -248,7 +248,7 @@ class _Rates:
 
 
 _RATES = {
-    "avx2": _Rates(18, 21),
+    "avx2": _Rates(21, 21),
     "avxvnni": _Rates(58, 30),
     "avx512vnni": _Rates(110, 60),
     "neon": _Rates(4.4, 3.4, 2.0),
@@ -264,15 +264,15 @@ PATCH_CACHE = 400_000
 LEAST_TASKS = 8
 
 
-def _reading(size: int) -> float:
-    """Cycles for reading `size` bytes of filters once."""
-    return size / (NEAR if size <= CACHE else FAR)
+def _reading(size: int, times: int) -> float:
+    """Cycles for reading `size` bytes of filters, which the layers before have displaced."""
+    return size / FAR + (times - 1) * size / (NEAR if size <= CACHE else FAR)
 
 
 def _moved(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
     """Cycles for reading filters and transforming patches."""
     patches = plan.chunks * spec.tiles * plan.depth / (2 * isa.lanes)
-    return plan.groups * _reading(plan.filter_bytes) + patches * PATCH[spec.size] * _RATES[isa.name].transforms
+    return _reading(plan.filter_bytes, plan.groups) + patches * PATCH[spec.size] * _RATES[isa.name].transforms
 
 
 def gain(spec: WinogradSpec, isa: Isa) -> float:
@@ -283,7 +283,7 @@ def gain(spec: WinogradSpec, isa: Isa) -> float:
     filtered = products / rates.words + results + _moved(spec, isa, plan)
     direct = plan_conv(conv, isa)
     filters = 9 * conv.in_channels * conv.out_channels * direct.dot.weight_bytes
-    return (conv.macs / rates.direct + (_reading(filters) if filters > CACHE else 0)) / filtered
+    return (conv.macs / rates.direct + _reading(filters, 1)) / filtered
 
 
 # Choosing ------------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def gain(spec: WinogradSpec, isa: Isa) -> float:
 #: Bytes of filters of one layer above which the memory they take is not worth the time.
 MOST_BYTES = 2_400_000
 #: Below this it is not worth the memory either.
-LEAST_GAIN = 1.1
+LEAST_GAIN = 1.2
 
 
 def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None, float]:
