@@ -94,10 +94,10 @@ def plan_sparse(spec: SparseConvSpec, isa: Isa) -> ConvPlan:
 #: The share of blocks from which on the dense kernel is the faster one: the least that was measured over layers of
 #: several shapes (docs/sparsity.md). On amx that is true of layers whose dense kernel has no use for tiles.
 BREAK_EVEN = {
-    "avx2": 0.95,
-    "avxvnni": 0.88,
-    "avx512vnni": 0.78,
-    "amx": 0.78,
+    "avx2": 0.84,
+    "avxvnni": 0.87,
+    "avx512vnni": 0.76,
+    "amx": 0.76,
     "neon": 0.7,
     "dotprod": 0.62,
     "i8mm": 0.56,
