@@ -22,7 +22,7 @@ from ...ir.errors import ModelError
 from ..closing import Closing
 from ..processes import ChildProcess, private_stdout
 from .peers import ONEDNN_ISA, Arrays, Peer, fix_shapes, last_words
-from .timing import Call, clock_for, timed
+from .timing import Call, clock_for, settling_for, timed
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def serve(text: str) -> None:
         answer(json.dumps({"error": f"{job['runtime']} does not run the model: {_first_line(error)}"}))
         return
     answer(json.dumps({"version": described.version, "kernels": described.kernels}))
-    clock = clock_for(job["threads"])
+    clock, settling = clock_for(job["threads"]), settling_for(job["threads"])
     for _ in sys.stdin:
-        answer(str(timed(call, clock)))
+        answer(str(timed(call, clock, settling)))
 
 
 def _first_line(error: Exception) -> str:

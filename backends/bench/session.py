@@ -15,7 +15,18 @@ from ..bundle.loader import load
 from ..bundle.program import Signature
 from .child import Runner
 from .peers import Arrays, Peer, PeerFiles
-from .timing import Ratio, Timing, Turn, clock_for, pair_ratio, raised_priority, take_turns, timed, warm_up
+from .timing import (
+    Ratio,
+    Timing,
+    Turn,
+    clock_for,
+    pair_ratio,
+    raised_priority,
+    settling_for,
+    take_turns,
+    timed,
+    warm_up,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ def bench(
         feeds = random_inputs(bundle.manifest.signatures[plan])
         progress(f"{label}: loading", 0, None)
         runners, failures = start_runners(stack, peers, files, tuple(feeds.values()), threads, level)
-        own = partial(timed, bundle.bind(feeds).run, clock_for(threads))
+        own = partial(timed, bundle.bind(feeds).run, clock_for(threads), settling_for(threads))
         turns: dict[str, Turn] = {"octavo": own, **{peer.name: runner.turn for peer, runner in runners.items()}}
         warm_up(turns, warmup)
         columns = take_turns(turns, runs, lambda done: progress(label, done, runs))

@@ -18,6 +18,9 @@ Turn = Callable[[], int]
 """Runs once and returns its nanoseconds."""
 Clock = Callable[[], int]
 
+#: Seconds after which threads of other runners sleep and one's own are awake.
+SETTLING = 0.02
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -69,12 +72,22 @@ def clock_for(threads: int) -> Clock:
     return time.process_time_ns if threads == 1 else time.perf_counter_ns
 
 
-def timed(call: Call, clock: Clock) -> int:
-    """Nanoseconds of the second of two calls.
+def settling_for(threads: int) -> float:
+    """Seconds that a runner of so many threads works before its turn counts."""
+    return 0.0 if threads == 1 else SETTLING
 
-    The first finds the caches full of somebody else's weights, and threads of the runner before that still spin.
+
+def timed(call: Call, clock: Clock, settling: float = 0.0) -> int:
+    """Nanoseconds of a call that is not the first, after ``settling`` seconds of them.
+
+    The first finds the caches full of somebody else's weights. Threads of the runner before that still spin, and a
+    virtual machine that has to wake a processor for another thread, take some milliseconds: those of the fast runner's
+    calls that count must not be among them, where a slow one's are over with its first.
     """
     call()
+    end = time.perf_counter() + settling
+    while time.perf_counter() < end:
+        call()
     start = clock()
     call()
     return clock() - start

@@ -17,8 +17,9 @@ from zoo import peers, zoo_model
 
 from .speed import calibration_of
 
+NATIVE = "x86, this machine's level"
 TARGETS: Mapping[str, Sequence[str]] = {
-    "x86, this machine's level": ("--mcpu", "native"),
+    NATIVE: ("--mcpu", "native"),
     "x86, all four levels": (),
     "ARM, all three levels": ("--target", "arm-int8"),
 }

@@ -10,7 +10,8 @@ from octavo.backends.targets import X86_INT8
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.sparse import BREAK_EVEN, break_even
 
-from . import arm, calibrators, results, sparsity, speed
+from . import arm, calibrators, profiles, results, sparsity, speed
+from .aims import AIMS
 from .building import ROOT
 from .subjects import SUBJECTS
 
@@ -37,7 +38,7 @@ X86 = """\
 One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
-it takes, two threads by the clock. Every other runtime works in a process of its own, on the same float network:
+it takes, two threads by the clock after they have worked for a moment. Every other runtime works in a process of its own, on the same float network:
 
 - *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
   dynamic* its form with activations quantized in each call, for networks without convolutions, *ORT float* float32;
@@ -55,6 +56,26 @@ The same bundles held to a lower level, beside the faster int8 of OpenVINO held 
 
 LEVELS_ORT = """\
 Beside ONNX Runtime's int8, which cannot be held back and uses the best that this CPU has."""
+
+AIMS_READ = """\
+Times as fast unless another unit is named, on one thread unless said: of several networks, peers or runs the least. A
+second thread of this machine may be the other half of the same core."""
+
+PROFILE = """\
+The time of each network's kernels on one thread, in GMAC/s and as a share of what the level's own instruction reaches
+here in a bare loop, then the shares of the time that each limit bounds. *explained* is how much of the time the limits
+leave: multiplying, rescaling results to bytes (beside the products on amx alone), and moving bytes from where they lie.
+Winograd's filtering counts the multiplications of the convolution, so it may exceed the peak. What is not explained is
+the gap: loads beside the products, ends of lines that fill no tile, and weights that arrive late.
+
+- *avx2* multiplies words, since pmaddubsw saturates on full-range bytes: the limit is pmaddwd's, and most convolutions
+  are near it. OpenVINO multiplies bytes there.
+- *avxvnni*, *avx512vnni*: late layers wait for weights, first and wide layers for the rescaling of their results.
+- *amx* multiplies so fast that small layers are bound by rescaling, and late ones with few pixels by weights."""
+
+LONGEST_KERNELS = """\
+The {count} kernels of {title} that take longest on {level}."""
+KERNELS_SHOWN = 10
 
 ARM = """\
 Millions of guest instructions of one inference on one thread, counted under QEMU; the level in brackets is the one a
@@ -124,25 +145,28 @@ def accuracy_page(folder: Path = results.FOLDER) -> str:
 
 def performance_page(folder: Path = results.FOLDER) -> str:
     """The performance document."""
-    fast, small, cost = (results.read(part, folder) for part in ("speed", "arm", "compiling"))
+    fast, small, cost, time = (results.read(part, folder) for part in ("speed", "arm", "compiling", "profile"))
+    others = {"profile": time, "arm": small, "compile": cost}
     parts = [
         "# Performance",
         "Measured by `make bench` and written by it.",
+        "## What is to be reached",
+        AIMS_READ,
+        _aims_table({"speed": fast, "arm": small, "compiling": cost}),
         "## x86",
         X86,
         _measured_before(fast),
         *(_speed_section(fast, threads) for threads in (1, 2)),
         "## Older instruction sets",
         *_levels_section(fast),
+        *_profile_section(time),
         "## ARM",
         *_arm_section(small),
         "## Compiling",
         COMPILING,
         _compiling_table(cost),
         "## Measured on",
-        _machines(
-            {**fast, **{f"arm {k}": v for k, v in small.items()}, **{f"compile {k}": v for k, v in cost.items()}}
-        ),
+        _machines(fast | {f"{part} {name}": each for part, found in others.items() for name, each in found.items()}),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -360,6 +384,68 @@ def _level_cells(record: Record, peers: Callable[[str], Sequence[str]]) -> dict[
 def _records(found: Record, name: str) -> Sequence[Record]:
     records: Sequence[Record] = found[name]["figures"] if name in found else ()
     return records
+
+
+def _aims_table(found: Mapping[str, Record]) -> str:
+    rows: list[tuple[str, ...]] = []
+    for aim in AIMS:
+        value = aim.figure(found)
+        wanted = f"at least {aim.least:g}" if aim.least is not None else f"at most {aim.most:g}"
+        shown = ("", "") if value is None else (_three_digits(value), "yes" if aim.reached(value) else "**no**")
+        rows.append((aim.what, aim.against, wanted, *shown))
+    return _table(("what", "beside", "wanted", "measured", "reached"), rows)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _profile_section(found: Record) -> list[str]:
+    """A row for every network and level, then the longest kernels on the strongest level."""
+    if not found:
+        return []
+    networks = {speed.MODELS[name]: found[name]["figures"] for name in profiles.MODELS if name in found}
+    bounds = ("compute", "epilogue", "memory")
+    head = ("network", "level", "ms", "GMAC/s", "of peak", *(f"{bound}" for bound in bounds), "explained")
+    rows = [
+        (title, level, *_profile_cells(figures, bounds))
+        for title, levels in networks.items()
+        for level, figures in levels.items()
+    ]
+    parts = ["## Where the time goes", PROFILE, _table(head, rows)]
+    for title, levels in networks.items():
+        level, figures = list(levels.items())[-1]
+        longest = sorted(figures["kernels"], key=lambda kernel: -kernel["us"])[:KERNELS_SHOWN]
+        parts += [LONGEST_KERNELS.format(count=len(longest), title=title, level=level), _kernels_table(longest)]
+    return parts
+
+
+def _profile_cells(figures: Record, bounds: Sequence[str]) -> Iterable[str]:
+    kernels = figures["kernels"]
+    total = sum(kernel["us"] for kernel in kernels)
+    rate = sum(kernel["macs"] for kernel in kernels) / total / 1e3
+    shares = (sum(kernel["us"] for kernel in kernels if kernel["bound"] == bound) / total for bound in bounds)
+    explained = sum(kernel["us"] * min(1, kernel["reached"]) for kernel in kernels) / total
+    percent = (f"{100 * share:.0f} %" for share in (rate / figures["peak"], *shares, explained))
+    return (f"{total / 1e3:.2f}", f"{rate:.0f}", *percent)
+
+
+def _kernels_table(kernels: Sequence[Record]) -> str:
+    rows = [
+        (
+            f"`{kernel['layer']}`",
+            kernel["kind"],
+            f"{kernel['us']:.1f}",
+            f"{kernel['macs'] / 1e6:.1f}",
+            f"{kernel['bytes'] / 1e3:.0f}",
+            f"{kernel['macs'] / kernel['us'] / 1e3:.0f}",
+            f"{100 * kernel['peak_share']:.0f} %",
+            kernel["bound"],
+            f"{100 * kernel['reached']:.0f} %",
+        )
+        for kernel in kernels
+    ]
+    return _table(("kernel", "kind", "us", "MACs, M", "kB", "GMAC/s", "of peak", "bound by", "explained"), rows)
 
 
 def _arm_section(found: Record) -> list[str]:

@@ -13,7 +13,7 @@ import octavo
 from octavo.backends.bench import pair_ratio, raised_priority
 from octavo.backends.bench.peers import ONEDNN_ISA, RUNTIMES, PeerFiles, check_installed, chosen_peers
 from octavo.backends.bench.session import start_runners
-from octavo.backends.bench.timing import Turn, clock_for, take_turns, timed, warm_up
+from octavo.backends.bench.timing import Turn, clock_for, settling_for, take_turns, timed, warm_up
 from octavo.backends.targets import host_levels
 from zoo import ZooModel, peers, zoo_model
 from zoo.registry import Inputs
@@ -83,7 +83,7 @@ def _measure(
         for level in levels:
             bundle = stack.enter_context(octavo.load(folder, threads=count, level=level))
             feeds = dict(zip([spec.name for spec in bundle.inputs], inputs, strict=True))
-            turns[level] = partial(timed, bundle.bind(feeds).run, clock)
+            turns[level] = partial(timed, bundle.bind(feeds).run, clock, settling_for(count))
         free, failures = start_runners(stack, chosen_peers(tuple(RUNTIMES), files.ops), files, inputs, count, None)
         versus |= {peer.name: levels for peer in free}
         turns |= {peer.name: runner.turn for peer, runner in free.items()}

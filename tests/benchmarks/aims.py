@@ -1,0 +1,127 @@
+"""What the kernels are to reach, beside what was measured: the least of several networks, peers and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from . import results
+from .compiling import NATIVE
+from .speed import held
+
+Record = results.Record
+Measured = Mapping[str, Record]
+"""The measured parts by name."""
+
+INT8 = ("openvino int8 (NNCF)", "openvino int8 (QDQ)")
+RESNETS, SMALL = ("resnet18", "resnet50"), ("mobilenet_v2", "efficientnet_lite0")
+
+
+@dataclass(frozen=True)
+class Aim:
+    """`least` times as fast, or `most` of something, and where the figure comes from; None before it was measured."""
+
+    what: str
+    against: str
+    figure: Callable[[Measured], float | None]
+    least: float | None = None
+    most: float | None = None
+
+    def reached(self, value: float) -> bool:
+        """Whether `value` is enough."""
+        return value >= self.least if self.least is not None else self.most is None or value <= self.most
+
+
+def _record(found: Measured, name: str, threads: int) -> Record | None:
+    records: Sequence[Record] = found["speed"].get(name, {}).get("figures", ())
+    return next((record for record in records if record["threads"] == threads), None)
+
+
+def _times_as_fast(
+    names: Sequence[str], level: str, peers: Sequence[str], threads: int = 1
+) -> Callable[[Measured], float | None]:
+    """The least ratio of any of the peers on any of the networks."""
+
+    def figure(found: Measured) -> float | None:
+        records = [record for name in names if (record := _record(found, name, threads))]
+        ratios = [record["ratios"].get(f"{peer}/{level}") for record in records for peer in peers]
+        return min((ratio[0] for ratio in ratios if ratio), default=None)
+
+    return figure
+
+
+def _second_thread(names: Sequence[str]) -> Callable[[Measured], float | None]:
+    """The least ratio of the time on one thread by that on two."""
+
+    def figure(found: Measured) -> float | None:
+        pairs = [(_record(found, name, 1), _record(found, name, 2)) for name in names]
+        times = [[_median(record, record["level"]) for record in pair if record] for pair in pairs]
+        return min((one / two for one, two in (pair for pair in times if len(pair) == 2)), default=None)
+
+    return figure
+
+
+def _median(record: Record, runner: str) -> float:
+    return float(record["runners"][runner]["median_ms"])
+
+
+def _instructions(name: str, cpu: str) -> Callable[[Measured], float | None]:
+    def figure(found: Measured) -> float | None:
+        count: float | None = found["arm"].get(name, {}).get("figures", {}).get(cpu, {}).get("millions")
+        return count
+
+    return figure
+
+
+def _in_convolutions(names: Sequence[str], cpu: str, other: str) -> Callable[[Measured], float | None]:
+    """The largest share of the other CPU's instructions in kernels that multiply."""
+
+    def figure(found: Measured) -> float | None:
+        cpus = [found["arm"][name]["figures"] for name in names if name in found["arm"]]
+        return max((_products(each[cpu]) / _products(each[other]) for each in cpus), default=None)
+
+    return figure
+
+
+def _products(count: Record) -> int:
+    return sum(kernel["instructions"] for kernel in count["kernels"] if kernel["macs"])
+
+
+def _compiling(field: str) -> Callable[[Measured], float | None]:
+    def figure(found: Measured) -> float | None:
+        cost: float | None = found["compiling"].get("mobilenet_v2", {}).get("figures", {}).get(NATIVE, {}).get(field)
+        return cost
+
+    return figure
+
+
+def _limited(level: str) -> Sequence[str]:
+    return [held(peer, level) for peer in INT8]
+
+
+_ALL = ("onnxruntime int8", *INT8, "openvino bf16")
+
+
+def _aims() -> Iterable[Aim]:
+    fastest, same = "fastest of ONNX Runtime int8, OpenVINO int8 and bf16", "OpenVINO int8 held to the same"
+    yield Aim("ResNet-18, ResNet-50 on amx", fastest, _times_as_fast(RESNETS, "amx", _ALL), 1.3)
+    yield Aim("MobileNetV2, EfficientNet-Lite0 on amx", fastest, _times_as_fast(SMALL, "amx", _ALL), 2.0)
+    both = (*_limited("avx512vnni"), "onnxruntime int8")
+    for names, title in ((RESNETS, "ResNets"), (SMALL, "MobileNetV2, Lite0")):
+        what = f"{title} on avx512vnni"
+        yield Aim(what, f"{same}, ONNX Runtime int8", _times_as_fast(names, "avx512vnni", both), 1.2)
+    for level, least in (("avxvnni", 1.0), ("avx2", 0.85)):
+        yield Aim(f"MobileNetV2, Lite0 on {level}", same, _times_as_fast(SMALL, level, _limited(level)), 1.2)
+        yield Aim(f"ResNets on {level}", same, _times_as_fast(RESNETS, level, _limited(level)), least)
+    yield Aim("all four, 2 threads", "own time on 1 thread", _second_thread((*RESNETS, *SMALL)), 1.7)
+    yield Aim("all four, 2 threads", "every peer at 2", _times_as_fast((*RESNETS, *SMALL), "amx", _ALL, 2), 1.0)
+    for cpu, small, resnet in (("neoverse-n1", 45.0, 145.0), ("cortex-a53", 85.0, 430.0)):
+        for name, title, most in (("mobilenet_v2", "MobileNetV2", small), ("resnet18", "ResNet-18", resnet)):
+            yield Aim(f"{title} on {cpu}", "millions of instructions", _instructions(name, cpu), most=most)
+    share = _in_convolutions(("mobilenet_v2", "resnet18"), "max", "neoverse-n1")
+    yield Aim("both with i8mm", "share of dotprod's instructions in products", share, most=0.6)
+    yield Aim("compiling MobileNetV2 for this machine", "seconds", _compiling("seconds"), most=20)
+    yield Aim("compiling MobileNetV2 for this machine", "peak memory, MB", _compiling("memory_mb"), most=2000)
+
+
+AIMS = tuple(_aims())
