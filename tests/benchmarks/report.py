@@ -38,7 +38,8 @@ X86 = """\
 One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
-it takes, two threads by the clock after they have worked for a moment. Every other runtime works in a process of its own, on the same float network:
+it takes, two threads by the clock, after they have worked for a moment. Every other runtime works in a process of its
+own, on the same float network:
 
 - *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
   dynamic* its form with activations quantized in each call, for networks without convolutions, *ORT float* float32;
