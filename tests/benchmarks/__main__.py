@@ -15,7 +15,7 @@ from typing import Any
 
 from support.missing import MissingError
 
-from . import accuracy, arm, calibrators, compiling, profiles, report, results, sparsity, speed
+from . import accuracy, arm, calibrators, compiling, cycles, profiles, report, results, sparsity, speed
 from .subjects import SUBJECTS
 
 Measure = Callable[[str, argparse.Namespace], Any]
@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[Sequence[str], Measure]] = {
     ),
     "profile": (profiles.MODELS, lambda name, _: profiles.measure(name)),
     "arm": (arm.MODELS, lambda name, _: arm.measure(name)),
+    "cycles": (tuple(cycles.CPUS), lambda name, _: cycles.measure(name)),
     "sparsity": (sparsity.LEVELS, lambda name, given: sparsity.measure(name, given.rounds)),
     "sparse_networks": (sparsity.NETWORKS, lambda name, given: sparsity.measure_network(name, given.rounds)),
     "compiling": (("mobilenet_v2",), lambda name, _: compiling.measure(name)),

@@ -10,7 +10,7 @@ from octavo.backends.targets import X86_INT8
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.sparse import BREAK_EVEN, break_even
 
-from . import arm, calibrators, profiles, results, sparsity, speed
+from . import arm, calibrators, cycles, profiles, results, sparsity, speed
 from .aims import AIMS
 from .building import ROOT
 from .subjects import SUBJECTS
@@ -91,6 +91,11 @@ The {count} layers of {title} with the most instructions on the newest CPU: mill
 multiply-accumulates per instruction."""
 ARM_LONGEST = 12
 
+CYCLES = """\
+Multiply-accumulates in a cycle of the inner loops, as the scheduling models of llvm-mca predict it for processors that
+take the level in brackets: they know neither caches nor branches. A product of Winograd's filtering stands for four of
+the convolution. Short sums and depthwise layers have no inner loop: there it is that over pixels, results and all."""
+
 COMPILING = """\
 `octavo compile` of the ONNX file with 100 calibration inputs; memory of all its processes together."""
 
@@ -146,8 +151,9 @@ def accuracy_page(folder: Path = results.FOLDER) -> str:
 
 def performance_page(folder: Path = results.FOLDER) -> str:
     """The performance document."""
-    fast, small, cost, time = (results.read(part, folder) for part in ("speed", "arm", "compiling", "profile"))
-    others = {"profile": time, "arm": small, "compile": cost}
+    names = ("speed", "profile", "arm", "cycles", "compiling")
+    fast, time, small, ticks, cost = (results.read(part, folder) for part in names)
+    others = {"profile": time, "arm": small, "cycles": ticks, "compile": cost}
     parts = [
         "# Performance",
         "Measured by `make bench` and written by it.",
@@ -163,6 +169,7 @@ def performance_page(folder: Path = results.FOLDER) -> str:
         *_profile_section(time),
         "## ARM",
         *_arm_section(small),
+        *_cycles_section(ticks),
         "## Compiling",
         COMPILING,
         _compiling_table(cost),
@@ -489,6 +496,21 @@ def _arm_cell(kernel: Record | None) -> str:
     if kernel is None:
         return ""
     return f"{kernel['instructions'] / 1e6:.2f} ({kernel['macs'] / kernel['instructions']:.1f})"
+
+
+def _cycles_section(found: Record) -> list[str]:
+    cpus = {cpu: found[cpu]["figures"] for cpu in cycles.CPUS if cpu in found}
+    if not cpus:
+        return []
+    rows = [
+        (title, *(_per_cycle(figures[title]) if title in figures else "" for figures in cpus.values()))
+        for title in cycles.KERNELS
+    ]
+    return ["### Cycles", CYCLES, _table(("kernel", *(f"{cpu} ({cycles.CPUS[cpu]})" for cpu in cpus)), rows)]
+
+
+def _per_cycle(loop: Record) -> str:
+    return f"{loop['macs'] / loop['cycles']:.1f}"
 
 
 def _compiling_table(found: Record) -> str:

@@ -353,19 +353,29 @@ class SmlalDots(Dots):
         loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
         for channel in range(self.width):
             weights = b.let(self.operands.weight.load(weight + channel * depth, depth))
-            for pixel, values in enumerate(loaded):
-                at = pixel * self.width + channel
-                for words in self._products(values, weights, depth):
-                    widened = intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", words)
-                    b.store(acc, at, acc[at] + widened)
+            for parts in self._words(depth):
+                # Each instruction for all pixels: a processor that keeps their order would wait for the one before.
+                words = [b.let(self._product(values, weights, parts[0])) for values in loaded]
+                for part in parts[1:]:
+                    words = [
+                        b.let(word + self._product(values, weights, part))
+                        for word, values in zip(words, loaded, strict=True)
+                    ]
+                for pixel, word in enumerate(words):
+                    at = pixel * self.width + channel
+                    b.store(acc, at, acc[at] + intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", word))
 
-    def _products(self, left: Expr, right: Expr, depth: int) -> list[Expr]:
-        def product(part: range) -> Expr:
-            operands = (left, right) if depth == 8 else (shuffle([left], part), shuffle([right], part))
-            return intrin("int16x8", "llvm.aarch64.neon.smull.v8i16", *operands)
+    def _words(self, depth: int) -> list[list[range]]:
+        """The bytes whose products share a word."""
+        parts = [range(at, at + 8) for at in range(0, depth, 8)]
+        return [[part] for part in parts] if self.full_range else [parts]
 
-        parts = [product(range(at, at + 8)) for at in range(0, depth, 8)]
-        return parts if self.full_range or len(parts) == 1 else [parts[0] + parts[1]]
+    @staticmethod
+    def _product(left: Expr, right: Expr, part: range) -> Expr:
+        """Products of eight bytes; all of a vector of eight are `part`."""
+        whole = int(left.ty.dtype.lanes) == len(part)
+        operands = (left, right) if whole else (shuffle([left], part), shuffle([right], part))
+        return intrin("int16x8", "llvm.aarch64.neon.smull.v8i16", *operands)
 
     @staticmethod
     def _sum(acc: Buffer, first: int) -> Expr:
