@@ -15,6 +15,7 @@ from octavo.backends.bench.peers import ONEDNN_ISA, RUNTIMES, PeerFiles, check_i
 from octavo.backends.bench.session import start_runners
 from octavo.backends.bench.timing import Turn, clock_for, settling_for, take_turns, timed, warm_up
 from octavo.backends.targets import host_levels
+from octavo.ir.errors import ModelError
 from zoo import ZooModel, peers, zoo_model
 from zoo.registry import Inputs
 
@@ -89,7 +90,10 @@ def _measure(
         turns |= {peer.name: runner.turn for peer, runner in free.items()}
         for level in (level for level in levels if level in ONEDNN_ISA):
             slower = chosen_peers(("openvino",), files.ops, level)
-            limited, failed = start_runners(stack, slower, files, inputs, count, level)
+            try:
+                limited, failed = start_runners(stack, slower, files, inputs, count, level)
+            except ModelError as error:
+                limited, failed = {}, dict.fromkeys((peer.name for peer in slower), str(error))
             versus |= {held(peer.name, level): [level] for peer in limited}
             turns |= {held(peer.name, level): runner.turn for peer, runner in limited.items()}
             failures |= {held(peer, level): reason for peer, reason in failed.items()}
