@@ -93,7 +93,7 @@ def _measure(
             try:
                 limited, failed = start_runners(stack, slower, files, inputs, count, level)
             except ModelError as error:
-                limited, failed = {}, dict.fromkeys((peer.name for peer in slower), str(error))
+                limited, failed = {}, dict.fromkeys((peer.name for peer in slower), error.what)
             versus |= {held(peer.name, level): [level] for peer in limited}
             turns |= {held(peer.name, level): runner.turn for peer, runner in limited.items()}
             failures |= {held(peer, level): reason for peer, reason in failed.items()}

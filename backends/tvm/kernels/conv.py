@@ -17,14 +17,18 @@ from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
 from .epilogue import Epilogue
 from .packing import pack_weights
-from .tiling import STREAMED, Dot, Runs, Tile, choose_tile, dot_for, dot_of, word_dot
+from .tiling import STREAMED, Dot, Runs, Tile, choose_tile, dot_for, dot_of, gathered_dot
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
-#: The same where every task widens its pixels first: from the second-level cache they come fast enough.
-WIDENED_CACHE = 192 * 1024
-#: Bytes that become words at once, and bytes of such pixels, which lie on the stack.
-WIDENED, MOST_WIDENED = 16, 64 * 1024
+#: The same where every task makes its pixels ready first: from the second-level cache weights come fast enough.
+GATHERED_CACHE = 192 * 1024
+#: Bytes of pixels that were made ready, which lie on the stack.
+MOST_GATHERED = 64 * 1024
+#: Blocks of channels from which on pairs of pixels are worth being laid side by side.
+LEAST_PAIRED = 3
+#: Bytes that become words at once.
+WIDENED = 16
 #: Weights of a layer of more bytes are not in the second-level cache when it starts.
 FAR_WEIGHTS = 256 * 1024
 #: Bytes of a cache line, and how many of them a step of K waits for without loss.
@@ -251,13 +255,18 @@ def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
     dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
     dot = replace(dot, streamed=height * width * length * isa.lanes > STREAMED)
-    words = word_dot(isa)
-    if dot.kind == "pmaddwd" and words is not None:
-        # Bytes that become words once for all channels need no instructions beside the products.
-        plan = plan_tiles(spec, isa, words, choose_tile)
-        if 2 * plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded <= MOST_WIDENED:
+    ready = gathered_dot(isa)
+    if ready is not None:
+        # Pixels that were made ready once for all channels need no instructions beside the products.
+        plan = plan_tiles(spec, isa, ready, choose_tile)
+        if _worth_gathering(plan):
             return plan
     return plan_tiles(spec, isa, dot, choose_tile)
+
+
+def _worth_gathering(plan: ConvPlan) -> bool:
+    size = plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded * plan.dot.weight_bytes
+    return size <= MOST_GATHERED and (plan.dot.instruction != "smmla" or plan.blocks >= LEAST_PAIRED)
 
 
 def plan_tiles(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> ConvPlan:
@@ -282,7 +291,7 @@ def plan_tiles(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> ConvPl
 def _cut(isa: Isa, plan: ConvPlan) -> ConvPlan:
     """Choose what one task holds: channel blocks that fit the cache, and a share of the pixels."""
     block_bytes = plan.run_weights * plan.runs.count * plan.dot.weight_bytes * isa.lanes
-    cache = WIDENED_CACHE if plan.dot.kind == "pmaddwd/words" else WEIGHT_CACHE
+    cache = GATHERED_CACHE if plan.dot.gathered else WEIGHT_CACHE
     chunk_blocks = min(plan.blocks, max(1, cache // block_bytes))
     plan = replace(plan, chunk_blocks=chunk_blocks)
     wanted = -(-TASKS // plan.channel_chunks)

@@ -77,6 +77,7 @@ _LAYOUTS: dict[str, Callable[[Array, Runs, int], Array]] = {
     "pmaddwd/words": _pairs,
     "smlal": _rows_of_16,
     "smmla": _eights,
+    "smmla/pairs": _eights,
     "amx": _amx_tiles,
 }
 

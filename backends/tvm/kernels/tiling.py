@@ -49,7 +49,9 @@ class Tile:
 
 @dataclass(frozen=True)
 class Dot:
-    """How a kernel multiplies and accumulates bytes, or after a slash in `kind` words of 16 bits.
+    """How a kernel multiplies and accumulates bytes; after a slash in `kind`, in what form a tile keeps its pixels.
+
+    These are words of 16 bits, or bytes of pairs of pixels, eight of one beside eight of the other.
 
     `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
     A packed weight takes `weight_bytes` bytes. There are `registers` vector registers. Weights are `streamed` when
@@ -62,6 +64,11 @@ class Dot:
     registers: int
     weight_bytes: int = 1
     streamed: bool = False
+
+    @property
+    def gathered(self) -> bool:
+        """Whether a tile makes its pixels ready before it multiplies them by the channels."""
+        return self in _GATHERED.values()
 
     @property
     def instruction(self) -> str:
@@ -88,6 +95,7 @@ class Dot:
             "smull": 2 * count * vectors + 2 * count + 5,
             "sdot": count * vectors + count + 2,
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
+            "smmla/pairs": round_up(count, 2) * vectors + round_up(count, 2) // 2 + 2,
             "pmaddwd/words": count * vectors + vectors + 2,
             "vnni/words": count * vectors + vectors + 1,
             "smlal/words": count * vectors + count + 2,
@@ -111,6 +119,8 @@ class Dot:
             return 4 * tile + count + 2 * vectors
         if self.kind == "smmla":
             return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors
+        if self.kind == "smmla/pairs":
+            return 2 * round_up(count, 2) * vectors + 0.5 * round_up(count, 2) + 2 * vectors
         if self.kind == "pmaddwd/words":
             return 2 * tile + 0.2 * count + vectors
         if self.kind == "vnni/words":
@@ -141,6 +151,18 @@ _WORDS = {
     "avx512vnni": Dot("vnni/words", step=2, unit=2, registers=32, weight_bytes=2),
     "neon": Dot("smlal/words", step=8, unit=1, registers=32, weight_bytes=2),
 }
+
+
+#: Ways to multiply pixels that a tile makes ready once, for all channels.
+_GATHERED = {
+    "avx2": _WORDS["avx2"],
+    "i8mm": Dot("smmla/pairs", step=16, unit=8, registers=30),
+}
+
+
+def gathered_dot(isa: Isa) -> Dot | None:
+    """The way to multiply pixels in the form that its instructions take, where bytes in memory are not in it."""
+    return _GATHERED.get(isa.name)
 
 
 def word_dot(isa: Isa) -> Dot | None:

@@ -17,6 +17,7 @@ from tvm import tirx
 
 from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, intrin, reinterpret, shuffle, vector
 from ...isa.vector import VectorOps
+from ..base import round_up
 from ..conv import CACHE_LINE, WIDENED, ahead_part
 from ..tiling import AMX_DEPTH, AMX_ROWS, Dot, Runs
 
@@ -98,16 +99,21 @@ class Dots(ABC):
 
     def walk(self, x: Expr, weight: Expr, step: Step) -> None:
         """Emit the loops over K; `step` gets the activation index, the weight index and the bytes of K to take."""
-        b, operands, runs = self.b, self.operands, self.operands.runs
-        whole, tail = divmod(runs.padded, runs.chunk)
-        with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
-            first = b.let(x + row * operands.row_step + column * operands.column_step)
-            weights = b.let(weight + (row * runs.columns + column) * (runs.padded * self.width))
-            if whole:
-                with _loop(b, whole, opaque=self.rolled) as k:
-                    step(first + k * runs.chunk, weights + k * (runs.chunk * self.width), runs.chunk)
-            if tail:
-                step(first + whole * runs.chunk, weights + whole * runs.chunk * self.width, tail)
+        _walk(self.b, self.operands, x, weight, self.width, step, rolled=self.rolled)
+
+
+def _walk(b: Builder, operands: Operands, x: Expr, other: Expr, width: int, step: Step, *, rolled: bool = True) -> None:
+    """`Dots.walk`, where a byte of K takes `width` elements from `other` on."""
+    runs = operands.runs
+    whole, tail = divmod(runs.padded, runs.chunk)
+    with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
+        first = b.let(x + row * operands.row_step + column * operands.column_step)
+        start = b.let(other + (row * runs.columns + column) * (runs.padded * width))
+        if whole:
+            with _loop(b, whole, opaque=rolled) as k:
+                step(first + k * runs.chunk, start + k * (runs.chunk * width), runs.chunk)
+        if tail:
+            step(first + whole * runs.chunk, start + whole * runs.chunk * width, tail)
 
 
 @contextmanager
@@ -286,7 +292,7 @@ class SmmlaDots(Dots):
 
     def _step(self, acc: Buffer, pixels: Sequence[int], x: Index, weight: Index, depth: int) -> None:
         for at in range(0, depth, 16):
-            rows = self._rows(x + at, pixels, min(16, depth - at))
+            rows = self._rows(self.operands.x, x + at, pixels, min(16, depth - at))
             self.multiply(acc, rows, weight + at * self.width)
 
     def start(self, pixels: int, channel: Expr) -> Buffer:
@@ -319,15 +325,55 @@ class SmmlaDots(Dots):
                     value = intrin("int32x4", "llvm.aarch64.neon.smmla.v4i32.v16i8", acc[position], row[eight], weights)
                     b.store(acc, position, value)
 
-    def _rows(self, x: Index, pixels: Sequence[int], depth: int) -> list[list[Expr]]:
+    def _rows(self, source: Buffer, x: Index, pixels: Sequence[int], depth: int) -> list[list[Expr]]:
         """For every pair of pixels the left operands of each eight bytes of K; an odd last pixel pairs with itself."""
         b, found = self.b, []
-        loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
+        loaded = [b.let(source.load(x + offset, depth)) for offset in pixels]
         for first in range(0, len(pixels), 2):
             pair = [loaded[first], loaded[min(first + 1, len(pixels) - 1)]]
             lanes = [[*range(at, at + 8), *range(at + depth, at + depth + 8)] for at in range(0, depth, 8)]
             found.append([b.let(shuffle(pair, picked)) for picked in lanes])
         return found
+
+
+class PairedDots(SmmlaDots):
+    """Bytes that `gather` laid side by side as smmla takes them, for `pixels` pixels at most.
+
+    The array, on the stack, is [K / 8][pair of pixels][pixel][8]: all pairs of a step lie together.
+    """
+
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
+        depth = operands.runs.count * operands.runs.padded
+        super().__init__(b, ops, replace(operands, runs=Runs(1, 1, depth, depth, operands.runs.chunk)))
+        self.source, self.size = operands, round_up(pixels, 2) * depth
+
+    def begin(self) -> None:
+        self.paired = self.b.registers(self.size, "int8", "paired")
+
+    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+        pairs = -(-len(pixels) // 2)
+
+        def lay(at: Index, place: Index, depth: int) -> None:
+            for pair, row in enumerate(self._rows(self.source.x, at, pixels, depth)):
+                for eight, values in enumerate(row):
+                    self.b.store(self.paired, place + (eight * pairs + pair) * 16, values, 16)
+
+        _walk(self.b, self.source, x, i64(0), 2 * pairs, lay)
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        b, pairs = self.b, -(-len(pixels) // 2)
+        acc = self.start(len(pixels), channel)
+
+        def step(at: Index, weights: Index, depth: int) -> None:
+            first = at * (2 * pairs)
+            rows = [
+                [b.let(self.paired.load(first + (eight * pairs + pair) * 16, 16)) for eight in range(depth // 8)]
+                for pair in range(pairs)
+            ]
+            self.multiply(acc, rows, weights)
+
+        self.walk(i64(0), weight, step)
+        return self.results(acc, len(pixels))
 
 
 class SmlalDots(Dots):
@@ -539,6 +585,8 @@ def dots_for(
         return (FullRangeSmlalDots if full_range else SmlalDots)(b, ops, operands)
     if dot.kind == "pmaddwd/words":
         return WidenedDots(b, ops, operands, pixels)
+    if dot.kind == "smmla/pairs":
+        return PairedDots(b, ops, operands, pixels)
     simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
         "vnni": VnniDots,
         "pmaddwd": PmaddwdDots,
