@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[Sequence[str], Measure]] = {
     "cycles": (tuple(cycles.CPUS), lambda name, _: cycles.measure(name)),
     "sparsity": (sparsity.LEVELS, lambda name, given: sparsity.measure(name, given.rounds)),
     "sparse_networks": (sparsity.NETWORKS, lambda name, given: sparsity.measure_network(name, given.rounds)),
-    "compiling": (("mobilenet_v2",), lambda name, _: compiling.measure(name)),
+    "compiling": (("mobilenet_v2", *compiling.CHAINS), lambda name, _: compiling.measure(name)),
 }
 
 

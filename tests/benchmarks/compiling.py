@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from zoo import peers, zoo_model
 
+from . import chains
 from .speed import calibration_of
 
 NATIVE = "x86, this machine's level"
@@ -23,23 +24,38 @@ TARGETS: Mapping[str, Sequence[str]] = {
     "x86, all four levels": (),
     "ARM, all three levels": ("--target", "arm-int8"),
 }
+CHAINS: Mapping[str, int] = {"chain of 500 nodes": 500, "chain of 5,000 nodes": 5000}
+"""Nodes of networks that only measure how the cost grows."""
+
 INTERVAL = 0.25
 """Seconds between two looks at the memory."""
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Seconds, the peak memory in MB, and the bundle's size in MB, by target."""
-    model = zoo_model(name)
-    source = peers.onnx_file(model)
+    """Seconds, the peak memory in MB, and the bundle's size in MB, by target: of a chain for this machine only."""
     with tempfile.TemporaryDirectory(prefix="octavo-compile-") as text:
         scratch = Path(text)
-        given = scratch / "calibration.npz"
-        columns = zip(*calibration_of(model), strict=True)
-        graph = onnx.load(source, load_external_data=False).graph
-        names = [value.name for value in graph.input]
-        arrays: dict[str, Any] = {name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}
-        np.savez(given, **arrays)
-        return {title: _compile(source, given, scratch / "bundle", options) for title, options in TARGETS.items()}
+        source, samples = _chain(CHAINS[name], scratch) if name in CHAINS else _network(name)
+        calibration = scratch / "calibration.npz"
+        arrays: dict[str, Any] = dict(samples)
+        np.savez(calibration, **arrays)
+        targets = {NATIVE: TARGETS[NATIVE]} if name in CHAINS else TARGETS
+        return {title: _compile(source, calibration, scratch / "bundle", options) for title, options in targets.items()}
+
+
+def _network(name: str) -> tuple[Path, Mapping[str, Any]]:
+    """A network's file, and its calibration inputs by name."""
+    model = zoo_model(name)
+    source = peers.onnx_file(model)
+    names = [value.name for value in onnx.load(source, load_external_data=False).graph.input]
+    columns = zip(*calibration_of(model), strict=True)
+    return source, {name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _chain(length: int, folder: Path) -> tuple[Path, Mapping[str, Any]]:
+    source = folder / "chain.onnx"
+    onnx.save(chains.chain(length), source)
+    return source, {"t0": chains.samples(8)}
 
 
 def _compile(source: Path, calibration: Path, output: Path, options: Sequence[str]) -> dict[str, float]:

@@ -97,7 +97,8 @@ take the level in brackets: they know neither caches nor branches. A product of 
 the convolution. Short sums and depthwise layers have no inner loop: there it is that over pixels, results and all."""
 
 COMPILING = """\
-`octavo compile` of the ONNX file with 100 calibration inputs; memory of all its processes together."""
+`octavo compile` of the ONNX file with 100 calibration inputs, a chain with 8; memory of all its processes together. The
+two chains of small layers call the same kernels: they show the cost of everything that is done for each node."""
 
 
 SPARSE = """\
@@ -518,7 +519,7 @@ def _compiling_table(found: Record) -> str:
     for name in found:
         for target, cost in found[name]["figures"].items():
             figures = (f"{cost['seconds']:.0f}", f"{cost['memory_mb']:.0f}", f"{cost['bundle_mb']:.1f}")
-            rows.append((speed.MODELS[name], target, *figures))
+            rows.append((speed.MODELS.get(name, name), target, *figures))
     return _table(("network", "for", "seconds", "memory MB", "bundle MB"), rows)
 
 
