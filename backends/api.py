@@ -118,6 +118,7 @@ def compile(
     name: str | None = None,
     labels: Sequence[str] | Path | str | None = None,
     compress: bool = False,
+    tune: float | None = None,
     overwrite: bool = False,
     jobs: int | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -142,6 +143,7 @@ def compile(
         name: of the bundle and, spelled as a C identifier, the prefix of its functions.
         labels: names of the classes, or a file with one on each line.
         compress: store the weights entropy coded, which pays for sparse and shared ones; they are decoded on loading.
+        tune: seconds to search for faster kernels by measuring on this machine; ``cache`` keeps what was found.
         overwrite: replace an existing bundle.
         jobs: processes that generate kernels; as many as CPUs by default.
         cache: a folder that keeps bundles, so that the same compilation is a copy the next time.
@@ -162,6 +164,7 @@ def compile(
         name=name,
         labels=read_labels(labels),
         compress=compress,
+        tune=tune,
     )
     jobs = jobs or len(os.sched_getaffinity(0))
     return run_job(job, Cache(Path(cache)) if cache else None, overwrite, jobs, observers, report, progress)

@@ -19,7 +19,7 @@ from .bundle.manifest import Json, Manifest
 from .bundle.program import LevelProgram, PlanProgram, Program, Signature, TensorSpec
 from .bundle.weights import WeightStore
 from .bundle.writer import BundleContents, write_bundle
-from .plan.builder import Notes
+from .plan.builder import Choices, Notes
 from .plan.planner import plan_graph
 from .tvm.isa import get_isa
 from .tvm.kernels.base import KernelSpec
@@ -58,8 +58,11 @@ def compile_graphs(
     overwrite: bool = False,
     jobs: int = 2,
     progress: Progress = lambda label, done, total: None,
+    choices: Mapping[str, Choices] | None = None,
 ) -> Manifest:
     """Write the bundle ``output`` for frozen graphs of fixed shapes, one plan each; returns its manifest.
+
+    ``choices`` replace kernels, by level.
 
     Raises:
         UnsupportedError: ops without kernels, all at once.
@@ -69,7 +72,10 @@ def compile_graphs(
     toolchain = find_toolchain(target.architecture)
     weights = WeightStore(WEIGHT_SLACK)
     notes: Notes = {}
-    levels = [_plan_level(graphs, level.name, weights, prefix, notes) for level in target.levels]
+    chosen = choices or {}
+    levels = [
+        _plan_level(graphs, level.name, weights, prefix, notes, chosen.get(level.name, {})) for level in target.levels
+    ]
     features = {level.name: level.features for level in target.levels}
     program = Program(
         prefix,
@@ -98,11 +104,13 @@ def compile_graphs(
     return manifest
 
 
-def _plan_level(graphs: Sequence[Graph], name: str, weights: WeightStore, prefix: str, notes: Notes) -> _Level:
+def _plan_level(
+    graphs: Sequence[Graph], name: str, weights: WeightStore, prefix: str, notes: Notes, choices: Choices
+) -> _Level:
     kernels: dict[str, KernelSpec] = {}
     plans: list[PlanProgram] = []
     for graph in graphs:
-        plan, called = plan_graph(graph, get_isa(name), weights, prefix, notes)
+        plan, called = plan_graph(graph, get_isa(name), weights, prefix, notes, choices)
         plans.append(plan)
         kernels |= called
     return _Level(name, tuple(plans), kernels)

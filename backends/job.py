@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,12 @@ from .freeze import Freezer, Progress, Report
 from .models import Model, digest_graphs
 from .preprocess import Preprocess
 from .shapes import Shapes
+from .targets import host_cpu, tunable_level
 
 if TYPE_CHECKING:
     from .bundle.loader import Bundle
     from .bundle.manifest import Json
+    from .plan.builder import Choices
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class CompileResult:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides the bytes of a bundle, and where it goes."""
+    """Everything that decides the bytes of a bundle, and where it goes; ``tune`` is how many seconds to search."""
 
     model: Model
     output: Path
@@ -66,6 +69,7 @@ class Job:
     name: str | None
     labels: tuple[str, ...] | None
     compress: bool = False
+    tune: float | None = None
 
     def key(self, model: str) -> str | None:
         """The digest that names the bundle in a cache, given the model's.
@@ -85,6 +89,7 @@ class Job:
                 "ranges": {name: list(pair) for name, pair in self.ranges.items()},
                 "labels": None if self.labels is None else list(self.labels),
                 "compress": self.compress,
+                "tune": None if self.tune is None else [self.tune, host_cpu()],
             }
         )
 
@@ -112,6 +117,8 @@ def run_job(
 ) -> CompileResult:
     """Compile, or copy from the cache."""
     check_destination(job.output, overwrite)
+    if job.tune is not None:
+        tunable_level(job.target)
     progress("read the model", 0, None)
     graphs: tuple[Graph, ...] = ()
     model = job.model.digest()
@@ -123,6 +130,7 @@ def run_job(
         return CompileResult(job.output, manifest, cached=True)
     from .. import __version__
     from .compiler import compile_graphs
+    from .tune import Tuning, tune
 
     pipeline = Pipeline.parse(job.pipeline)
     graphs = graphs or job.model.trace_fixed(job.plans)
@@ -137,20 +145,23 @@ def run_job(
         "pipeline": str(pipeline),
         "ranges": {key: [low, high] for key, (low, high) in sorted(freezer.ranges.items())},
     }
-    manifest = compile_graphs(
+    build = functools.partial(
+        compile_graphs,
         frozen,
-        job.target,
-        job.output,
         name=name,
         prefix=prefix_of(name),
-        made=made,
         preprocessing=None if job.preprocess is None else job.preprocess.to_json(),
         labels=job.labels,
         compress=job.compress,
         overwrite=overwrite,
         jobs=jobs,
-        progress=progress,
+        made=made,
     )
+    choices: Mapping[str, Choices] = {}
+    if job.tune is not None:
+        tuned = tune(frozen, job.target, Tuning(job.tune, cache.folder if cache else None), build, progress)
+        choices, made["tuned"] = tuned.by_level, tuned.to_json()
+    manifest = build(job.target, job.output, choices=choices, progress=progress)
     if cache and key:
         cache.store(key, job.output)
     return CompileResult(job.output, manifest)

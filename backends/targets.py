@@ -72,6 +72,10 @@ CPUS: Mapping[str, str] = {cpu: level for level, cpus in _CPUS_OF_LEVEL.items() 
 """The best level of every CPU that ``--mcpu`` knows."""
 
 _CPUINFO = Path("/proc/cpuinfo")
+_MODEL_FIELDS = (
+    "vendor_id", "cpu family", "model", "model name", "stepping", "cache size",
+    "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision",
+)  # fmt: skip
 _LINUX_NAMES = {
     "pni": "sse3",
     "sse4_1": "sse4.1",
@@ -118,6 +122,31 @@ def host_levels(cpuinfo: str | None = None, machine: str | None = None) -> tuple
         return ()
     present = _read_features(_CPUINFO.read_text(encoding="utf-8", errors="replace") if cpuinfo is None else cpuinfo)
     return tuple(level.name for level in target.levels if present.issuperset(level.features))
+
+
+def tunable_level(target: Target) -> str:
+    """The level of ``target`` whose kernels this machine can measure.
+
+    Raises:
+        TargetError: there is none.
+    """
+    here = host_levels()
+    levels = [level.name for level in target.levels if level.name in here]
+    if not levels:
+        raise TargetError(
+            f"kernels of {target.name} cannot be measured on this machine",
+            expected=f"one of the levels {', '.join(here)}",
+            hint="tune on the machine that the bundle is for, or compile without --tune",
+        )
+    return levels[-1]
+
+
+def host_cpu(cpuinfo: str | None = None) -> str:
+    """What identifies the model of this machine's CPU, or the models of its cores; ``cpuinfo`` as before."""
+    text = _CPUINFO.read_text(encoding="utf-8", errors="replace") if cpuinfo is None else cpuinfo
+    fields = [line.partition(":") for line in text.splitlines()]
+    found = {f"{key.strip()} {value.strip()}" for key, _, value in fields if key.strip() in _MODEL_FIELDS}
+    return ", ".join(sorted(found))
 
 
 def cpus_of(level: str) -> tuple[str, ...]:

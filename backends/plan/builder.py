@@ -33,6 +33,10 @@ Notes = dict[Node, dict[str, list[str]]]
 """What lowerings chose where they had a choice, and on which levels, by node."""
 
 
+Choices = Mapping[KernelSpec, KernelSpec]
+"""Alternatives that take the place of kernels on one level."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One kernel call before offsets are known."""
@@ -53,6 +57,7 @@ class PlanBuilder:
     weights: WeightStore
     prefix: str
     notes: Notes = field(default_factory=dict)
+    choices: Choices = field(default_factory=dict)
     kernels: dict[str, KernelSpec] = field(default_factory=dict)
     _views: dict[Value, View] = field(default_factory=dict)
     _borders: dict[Value, Border] = field(default_factory=dict)
@@ -195,6 +200,7 @@ class PlanBuilder:
         constants: Constants | None = None,
     ) -> None:
         """Add a kernel call: ``views`` for inputs and outputs by argument name, ``constants`` for its ``pack``."""
+        spec = self.choices.get(spec, spec)
         packed = spec.pack(self.isa, **{name: np.asarray(value) for name, value in (constants or {}).items()})
         reads = spec.over_read(self.isa)
         scratch = 0

@@ -14,21 +14,27 @@ from ..tvm.isa import Isa
 from ..tvm.kernels.base import KernelSpec
 from ..tvm.lower.refusals import REFUSALS
 from ..tvm.lower.registry import find_lowering
-from .builder import Notes, PlanBuilder, dtype_of
+from .builder import Choices, Notes, PlanBuilder, dtype_of
 from .views import ITEM_BYTES, Storage, View, dense_strides
 
 
 def plan_graph(
-    graph: Graph, isa: Isa, weights: WeightStore, prefix: str, notes: Notes | None = None
+    graph: Graph,
+    isa: Isa,
+    weights: WeightStore,
+    prefix: str,
+    notes: Notes | None = None,
+    choices: Choices | None = None,
 ) -> tuple[PlanProgram, dict[str, KernelSpec]]:
     """The program of a frozen graph with fixed shapes, and the kernels it calls by symbol.
 
-    Packed constants go into ``weights``, what lowerings have to say about their choices into ``notes``.
+    Packed constants go into ``weights``, what lowerings have to say about their choices into ``notes``;
+    ``choices`` replace kernels.
 
     Raises:
         UnsupportedError: ops without kernels, all of them.
     """
-    site = PlanBuilder(graph, isa, weights, prefix, {} if notes is None else notes)
+    site = PlanBuilder(graph, isa, weights, prefix, {} if notes is None else notes, choices or {})
     for index, value in enumerate(graph.inputs):
         shape = value.type.static_shape
         storage = Storage(Place.INPUT, value.type.nbytes, index=index)

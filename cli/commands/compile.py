@@ -69,6 +69,10 @@ def command(
     compress: Annotated[
         bool, typer.Option("--compress", help="Store the weights entropy coded; loading decodes them.")
     ] = False,
+    tune: Annotated[
+        str | None,
+        typer.Option("--tune", metavar="TIME", help="Measure this long, e.g. 30s, to find faster kernels here."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle of the same name.")] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes that generate kernels.")
@@ -91,6 +95,7 @@ def command(
     from ...backends.preprocess import Preprocess
     from ...backends.shapes import parse_shapes
     from ...backends.targets import resolve_target
+    from ...backends.tune import parse_seconds
 
     load_files(load)
     if len(models) > 1 and (name or save_ranges):
@@ -111,6 +116,7 @@ def command(
         name=name,
         labels=read_labels(labels),
         compress=compress,
+        tune=parse_seconds(tune) if tune is not None else None,
     )
     run = _Run(
         job=job,
@@ -205,6 +211,7 @@ def _describe(model: str, result: CompileResult, seconds: float) -> dict[str, An
         "integer_nodes": integer,
         "float_nodes": len(decisions) - integer,
         "exactness": manifest.exactness,
+        "tuned": manifest.made.get("tuned"),
         "files": {name: record.bytes for name, record in manifest.files.items()},
         "seconds": round(seconds, 3),
         "cached": result.cached,
@@ -219,4 +226,15 @@ def _print(described: dict[str, Any]) -> None:
     print_text(f"  {described['target']} ({', '.join(described['levels'])}){plans}")
     took = "from the cache" if described["cached"] else f"in {described['seconds']:.1f} s"
     print_text(f"  {described['integer_nodes']} of {total} nodes integer, {described['exactness']}")
+    if described["tuned"]:
+        print_text(f"  {_tuned(described['tuned'])}")
     print_text(f"  {format_bytes(size)} {took}")
+
+
+def _tuned(found: Mapping[str, Any]) -> str:
+    """What measuring found, in a line."""
+    searched = f"{found['alternatives']} alternatives of {found['kernels']} kernels measured on {found['level']}"
+    if not found["replaced"]:
+        return f"tuned: none is faster for certain ({searched})"
+    median, low, high = found["ratio"]
+    return f"tuned: {found['replaced']} replaced, {median:.2f} times as fast [{low:.2f}, {high:.2f}] ({searched})"

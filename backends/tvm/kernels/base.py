@@ -75,6 +75,10 @@ class KernelSpec(ABC):
         """The constant arguments by name, laid out for `isa`, from logical arrays. None by default."""
         return {}
 
+    def alternatives(self, isa: Isa) -> tuple[KernelSpec, ...]:
+        """Kernels that compute the same from the same arrays and may be faster, the likeliest first."""
+        return ()
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all work units together, those with weights of zero included."""

@@ -8,7 +8,9 @@ with three channels wastes little.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +19,19 @@ from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
 from .epilogue import Epilogue
 from .packing import pack_weights
-from .tiling import STREAMED, Dot, Runs, Tile, choose_tile, dot_for, dot_of, gathered_dot
+from .tiling import (
+    MOST_VECTORS,
+    STREAMED,
+    Dot,
+    Runs,
+    Tile,
+    best_units,
+    choose_tile,
+    dot_for,
+    dot_of,
+    gathered_dot,
+    weaker_dot,
+)
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
@@ -37,6 +51,21 @@ CACHE_LINE, MOST_AHEAD = 64, 8
 AHEAD_PART = 128
 #: Tasks a kernel is divided into, when it has that many independent parts.
 TASKS = 16
+#: Cuts that may be faster are estimated to take at most that many times as long as the chosen one.
+MOST_ESTIMATED = 1.35
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a convolution multiplies by, its register tile, and how many bytes of weights one task may hold.
+
+    A unit of the tile is a pixel, or by rows all pixels of a row.
+    """
+
+    dot: Dot
+    tile: Tile
+    by_rows: bool
+    cache: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +75,7 @@ class ConvSpec(KernelSpec):
     `input` describes the padded image from its first byte, `output` the result. The residual of the epilogue has a view
     of its own. Element (n, h, w) of the output reads the image from row ``h * stride_h``, column ``w * stride_w`` on.
     `full_range` says that weights may be -128, which costs the `neon` level one instruction more per 16 products.
+    `cut` replaces the one that the cost model chooses.
 
     `pack` takes weight int8[groups * out_channels, in_channels, kernel_h, kernel_w], bias int32[groups * out_channels],
     x_zero_point (stored domain) and what `Epilogue.pack` takes.
@@ -67,6 +97,7 @@ class ConvSpec(KernelSpec):
     groups: int = 1
     full_range: bool = False
     epilogue: Epilogue = field(default_factory=Epilogue)
+    cut: Cut | None = None
 
     @staticmethod
     def matmul(
@@ -116,6 +147,9 @@ class ConvSpec(KernelSpec):
 
     def instruction(self, isa: Isa) -> str:
         return plan_conv(self, isa).dot.instruction
+
+    def alternatives(self, isa: Isa) -> tuple[KernelSpec, ...]:
+        return tuple(replace(self, cut=cut) for cut in other_cuts(self, isa))
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_conv(self, isa)
@@ -251,56 +285,103 @@ TileChoice = Callable[[Dot, int, int, int, int], tuple[Tile, float]]
 @functools.cache
 def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
     """Cut a convolution into tasks and register tiles for one ISA level."""
-    height, width, length = _runs(spec)
-    vectors = spec.groups * -(-spec.out_channels // isa.lanes)
-    dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
-    dot = replace(dot, streamed=height * width * length * isa.lanes > STREAMED)
+    return divide(spec, isa, spec.cut or _best_cut(spec, isa))
+
+
+def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
     ready = gathered_dot(isa)
     if ready is not None:
         # Pixels that were made ready once for all channels need no instructions beside the products.
-        plan = plan_tiles(spec, isa, ready, choose_tile)
-        if _worth_gathering(plan):
-            return plan
-    return plan_tiles(spec, isa, dot, choose_tile)
+        cut = choose_cut(spec, isa, ready)
+        if _can_gather(plan := divide(spec, isa, cut)) and _worth_gathering(plan):
+            return cut
+    return choose_cut(spec, isa, _direct_dot(spec, isa))
+
+
+def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
+    height, width, length = _runs(spec)
+    vectors = spec.groups * -(-spec.out_channels // isa.lanes)
+    dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
+    return replace(dot, streamed=height * width * length * isa.lanes > STREAMED)
+
+
+def _can_gather(plan: ConvPlan) -> bool:
+    size = plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded * plan.dot.weight_bytes
+    return size <= MOST_GATHERED
 
 
 def _worth_gathering(plan: ConvPlan) -> bool:
-    size = plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded * plan.dot.weight_bytes
-    return size <= MOST_GATHERED and (plan.dot.instruction != "smmla" or plan.blocks >= LEAST_PAIRED)
+    return plan.dot.instruction != "smmla" or plan.blocks >= LEAST_PAIRED
 
 
-def plan_tiles(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> ConvPlan:
-    """Cut a convolution that multiplies by `dot`, with the register tiles that `choose` finds."""
+def choose_cut(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice = choose_tile) -> Cut:
+    """The cheaper one of both ways to tile a convolution that multiplies by `dot`, with the tiles of `choose`."""
+    (tile, cost), (by_rows, row_cost) = _tile_costs(spec, isa, dot, choose)
+    cache = GATHERED_CACHE if dot.gathered else WEIGHT_CACHE
+    return Cut(dot, by_rows, True, cache) if row_cost < 0.97 * cost else Cut(dot, tile, False, cache)
+
+
+def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple[tuple[Tile, float], ...]:
+    """The tile of pixels that `choose` finds and its cost, and the same for whole rows of pixels."""
+    images, rows, columns = _axes(spec)
+    vectors = -(-spec.out_channels // isa.lanes)
+    pixels = choose(dot, columns.count, 1, images.count * rows.count, vectors)
+    by_rows = choose(dot, rows.count, columns.count, images.count, vectors)
+    return pixels, by_rows if rows.count > 1 else (by_rows[0], math.inf)
+
+
+def other_cuts(spec: ConvSpec, isa: Isa) -> Iterator[Cut]:
+    """Cuts that measurement may find faster than the chosen one, in turn of every kind, the likeliest first."""
+    best = _best_cut(spec, isa)
+    dots = {best.dot: None, _direct_dot(spec, isa): None, gathered_dot(isa): None, weaker_dot(isa): None}
+    kinds = [list(_other_tiles(spec, isa, dot)) for dot in dots if dot is not None]
+    kinds.append([replace(best, cache=cache) for cache in (4 * best.cache, best.cache // 3)])
+    plans = {divide(spec, isa, best)}
+    for cut in filter(None, itertools.chain.from_iterable(itertools.zip_longest(*kinds))):
+        plan = divide(spec, isa, cut)
+        if plan not in plans and (not cut.dot.gathered or _can_gather(plan)):
+            plans.add(plan)
+            yield cut
+
+
+def _other_tiles(spec: ConvSpec, isa: Isa, dot: Dot) -> Iterator[Cut]:
+    """Tiles for `dot` that are estimated not to be much slower than the best one, the cheapest first."""
+    sizes = range(1, min(-(-spec.out_channels // isa.lanes), MOST_VECTORS) + 1)
+    found = [_tile_costs(spec, isa, dot, functools.partial(best_units, size=size)) for size in sizes]
+    options = [(cost, tile, by_rows) for ways in found for by_rows, (tile, cost) in enumerate(ways)]
+    options.sort(key=lambda option: option[0])
+    for cost, tile, by_rows in options:
+        if cost < MOST_ESTIMATED * options[0][0]:
+            yield Cut(dot, tile, bool(by_rows), GATHERED_CACHE if dot.gathered else WEIGHT_CACHE)
+
+
+def divide(spec: ConvSpec, isa: Isa, cut: Cut) -> ConvPlan:
+    """Tile a convolution, and choose what one task holds: channel blocks that fit the cache, a share of the pixels."""
+    images, rows, columns = _axes(spec)
+    outer, inner, pixel = (_ONE, rows, columns) if cut.by_rows else (rows, columns, _ONE)
+    height, width, length = _runs(spec)
+    runs = cut.dot.run(length, height, width)
+    blocks = -(-spec.out_channels // (cut.tile.vectors * isa.lanes))
+    plan = ConvPlan(cut.dot, runs, images, outer, inner, pixel, cut.tile, blocks, spec.groups)
+    block_bytes = plan.run_weights * runs.count * cut.dot.weight_bytes * isa.lanes
+    plan = replace(plan, chunk_blocks=min(blocks, max(1, cut.cache // block_bytes)))
+    wanted = -(-TASKS // plan.channel_chunks)
+    lines = images.count * outer.count
+    tiles = -(-inner.count // cut.tile.units)
+    chunk_outer = -(-lines // wanted)
+    chunk_tiles = tiles if chunk_outer > 1 else -(-tiles // -(-wanted // lines))
+    plan = replace(plan, chunk_outer=chunk_outer, chunk_tiles=chunk_tiles)
+    return replace(plan, ahead=_ahead(isa, plan))
+
+
+def _axes(spec: ConvSpec) -> tuple[Line, Line, Line]:
+    """Images, rows and columns of the output, joined where they continue each other."""
     images, rows, columns = _lines(spec)
     if _continues(rows, columns):
         rows, columns = _ONE, _join(rows, columns)
         if _continues(images, columns):
             images, columns = _ONE, _join(images, columns)
-    vectors = -(-spec.out_channels // isa.lanes)
-    height, width, length = _runs(spec)
-    tile, cost = choose(dot, columns.count, 1, images.count * rows.count, vectors)
-    outer, inner, pixel = rows, columns, _ONE
-    by_rows, row_cost = choose(dot, rows.count, columns.count, images.count, vectors)
-    if rows.count > 1 and row_cost < 0.97 * cost:
-        tile, outer, inner, pixel = by_rows, _ONE, rows, columns
-    runs = dot.run(length, height, width)
-    blocks = -(-vectors // tile.vectors)
-    return _cut(isa, ConvPlan(dot, runs, images, outer, inner, pixel, tile, blocks, spec.groups))
-
-
-def _cut(isa: Isa, plan: ConvPlan) -> ConvPlan:
-    """Choose what one task holds: channel blocks that fit the cache, and a share of the pixels."""
-    block_bytes = plan.run_weights * plan.runs.count * plan.dot.weight_bytes * isa.lanes
-    cache = GATHERED_CACHE if plan.dot.gathered else WEIGHT_CACHE
-    chunk_blocks = min(plan.blocks, max(1, cache // block_bytes))
-    plan = replace(plan, chunk_blocks=chunk_blocks)
-    wanted = -(-TASKS // plan.channel_chunks)
-    lines = plan.batches.count * plan.outer.count
-    tiles = -(-plan.inner.count // plan.tile.units)
-    chunk_outer = -(-lines // wanted)
-    chunk_tiles = tiles if chunk_outer > 1 else -(-tiles // -(-wanted // lines))
-    plan = replace(plan, chunk_outer=chunk_outer, chunk_tiles=chunk_tiles)
-    return replace(plan, ahead=_ahead(isa, plan))
+    return images, rows, columns
 
 
 def ahead_part(runs: Runs) -> int:

@@ -12,6 +12,8 @@ from .base import round_up
 AMX_ROWS = 16
 #: Bytes of K in a row of an AMX tile.
 AMX_DEPTH = 64
+#: Channel vectors of a tile.
+MOST_VECTORS = 12
 #: Cycles that a kernel needs to configure and release tiles, and until the first products arrive.
 AMX_START = 300
 #: Bytes of K, times lanes, from which on the weights of a register tile are streamed.
@@ -175,6 +177,11 @@ def dot_of(isa: Isa) -> Dot:
     return _DOTS[isa.name]
 
 
+def weaker_dot(isa: Isa) -> Dot | None:
+    """The way where AMX is not worth its start."""
+    return _VNNI if dot_of(isa).kind == "amx" else None
+
+
 def dot_for(isa: Isa, length: int, runs: int, pixels: int, vectors: int) -> Dot:
     """The way for `runs` runs of `length` bytes of K and `pixels` x `vectors` results: AMX needs enough of each."""
     dot = dot_of(isa)
@@ -204,7 +211,8 @@ def amx_rows(units: int, pixels: int) -> int:
 @functools.cache
 def choose_tile(dot: Dot, length: int, pixels: int, outer: int, vectors: int) -> tuple[Tile, float]:
     """The cheapest register tile for `outer` lines of `length` units of `pixels` pixels, and its cost."""
-    options = [best_units(dot, length, pixels, outer, vectors, size) for size in range(1, min(vectors, 12) + 1)]
+    sizes = range(1, min(vectors, MOST_VECTORS) + 1)
+    options = [best_units(dot, length, pixels, outer, vectors, size) for size in sizes]
     best = options[0]
     for option in options[1:]:
         if option[1] < best[1] * 0.999:

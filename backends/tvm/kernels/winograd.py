@@ -11,7 +11,7 @@ has 16 bits: where an instruction multiplies bytes much faster than words there 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -121,6 +121,11 @@ class WinogradSpec(KernelSpec):
 
     def instruction(self, isa: Isa) -> str:
         return self.conv.instruction(isa)
+
+    def alternatives(self, isa: Isa) -> tuple[KernelSpec, ...]:
+        # What is exact for large tiles is so for small ones: their results are smaller multiples of the convolution's.
+        smaller = [replace(self, size=size) for size in TRANSFORMS if size < self.size]
+        return (self.conv, *smaller, *self.conv.alternatives(isa)[:1])
 
     @property
     def columns(self) -> int:
