@@ -60,25 +60,38 @@ def random_bytes(rng: np.random.Generator, isa: Isa, count: int) -> Array:
 
 
 Kernel = Callable[[ConvSpec], KernelSpec]
+Draw = Callable[[np.random.Generator, ConvSpec, tuple[int, ...]], Array]
+"""Weights of a shape for a convolution."""
+
+
+def any_weights(rng: np.random.Generator, spec: ConvSpec, shape: tuple[int, ...]) -> Array:
+    """Weights over the whole range, or all the least one."""
+    lowest = -128 if spec.full_range else -127
+    weights = rng.integers(lowest, 128, shape).astype("int8")
+    if rng.random() < 0.3:
+        weights[...] = lowest
+    return weights
 
 
 def conv_case(
-    spec: ConvSpec, isa: Isa, rng: np.random.Generator, kernel: Kernel = lambda spec: spec, density: float = 1.0
+    spec: ConvSpec,
+    isa: Isa,
+    rng: np.random.Generator,
+    kernel: Kernel = lambda spec: spec,
+    density: float = 1.0,
+    draw: Draw = any_weights,
 ) -> tuple[Case, Array]:
     """A case of a kernel of `spec` with random contents, and the whole output buffer as it must be afterwards.
 
     The share `density` of the blocks of weights is not zero.
     """
     channels = spec.groups * spec.out_channels
-    lowest = -128 if spec.full_range else -127
     weight_shape = (channels, spec.in_channels, spec.kernel_h, spec.kernel_w)
     arrays: dict[str, Array] = {
-        "weight": rng.integers(lowest, 128, weight_shape).astype("int8"),
+        "weight": draw(rng, spec, weight_shape),
         "x_zero_point": np.array(rng.integers(isa.act_min, isa.act_max + 1)),
         **random_params(isa, rng),
     }
-    if rng.random() < 0.3:
-        arrays["weight"][...] = lowest
     if density < 1:
         arrays["weight"] *= spread_blocks(draw_blocks(weight_shape, rng) < density, weight_shape)
     x = random_bytes(rng, isa, _extent(spec))
@@ -107,10 +120,11 @@ def check_convs(
     seed: int,
     kernel: Kernel = lambda spec: spec,
     densities: Sequence[float] = (1.0,),
+    draw: Draw = any_weights,
 ) -> None:
     """Compare kernels with their definition; one of `densities` is the share of the weights' blocks that are left."""
     isa, rng = ISAS[level], np.random.default_rng(seed)
-    made = [conv_case(spec, isa, rng, kernel, densities[int(rng.integers(len(densities)))]) for spec in specs]
+    made = [conv_case(spec, isa, rng, kernel, densities[int(rng.integers(len(densities)))], draw) for spec in specs]
     for spec, result, (_, wanted) in zip(specs, run_kernels([case for case, _ in made], level), made, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
 

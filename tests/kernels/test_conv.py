@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernels.conv_cases import check_convs, conv_spec
 from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
-from octavo.backends.tvm.kernels.conv import ConvSpec, plan_conv
+from octavo.backends.tvm.kernels.conv import ConvSpec, choose_cut, plan_conv
 from octavo.backends.tvm.kernels.epilogue import Epilogue
+from octavo.backends.tvm.kernels.tiling import dot_of, joined_dot, weaker_dot
 
 POINTWISE = [
     conv_spec((7, 7), (16, 24)),
@@ -46,6 +49,14 @@ def test_pointwise_equals_its_definition(level: str) -> None:
 @pytest.mark.parametrize("level", every_level())
 def test_spatial_equals_its_definition(level: str) -> None:
     check_convs(SPATIAL, level, 2)
+
+
+@pytest.mark.parametrize("level", every_level("avxvnni", "avx512vnni", "amx", "neon", "dotprod"))
+def test_runs_that_a_tile_copies_equal_their_definition(level: str) -> None:
+    isa = ISAS[level]
+    joined = joined_dot(weaker_dot(isa) or dot_of(isa))
+    assert joined is not None
+    check_convs([replace(spec, cut=choose_cut(spec, isa, joined)) for spec in (*POINTWISE, *SPATIAL)], level, 3)
 
 
 def _random_spec(rng: np.random.Generator) -> ConvSpec:

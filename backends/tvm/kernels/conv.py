@@ -30,6 +30,7 @@ from .tiling import (
     dot_for,
     dot_of,
     gathered_dot,
+    joined_dot,
     weaker_dot,
 )
 
@@ -41,8 +42,10 @@ GATHERED_CACHE = 192 * 1024
 MOST_GATHERED = 64 * 1024
 #: Blocks of channels from which on pairs of pixels are worth being laid side by side.
 LEAST_PAIRED = 3
-#: Bytes that become words at once.
-WIDENED = 16
+#: Bytes that are copied, or become words, at once.
+COPIED = 16
+#: What that costs, in instructions that multiply.
+COPY_COST = 3
 #: Weights of a layer of more bytes are not in the second-level cache when it starts.
 FAR_WEIGHTS = 256 * 1024
 #: Bytes of a cache line, and how many of them a step of K waits for without loss.
@@ -200,12 +203,15 @@ class Line:
 class ConvPlan:
     """How a convolution is cut.
 
-    Each of `batches` x `outer` lines has `inner` units, and a unit is the pixels of `pixel`: a single one, or a whole
-    row of a small image. A tile is `tile.units` units by `tile.vectors` channel vectors; a group has `blocks` blocks.
+    `lying` is K as it lies in the image, `runs` as it is multiplied. Each of `batches` x `outer` lines has `inner`
+    units, and a unit is the pixels of `pixel`: a single one, or a whole row of a small image. A tile is `tile.units`
+    units by `tile.vectors` channel vectors; a group has `blocks` blocks.
+
     In each step of K `ahead` cache lines of the weights that the next channels need are asked for.
     """
 
     dot: Dot
+    lying: Runs
     runs: Runs
     batches: Line
     outer: Line
@@ -295,7 +301,11 @@ def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
         cut = choose_cut(spec, isa, ready)
         if _can_gather(plan := divide(spec, isa, cut)) and _worth_gathering(plan):
             return cut
-    return choose_cut(spec, isa, _direct_dot(spec, isa))
+    direct = choose_cut(spec, isa, _direct_dot(spec, isa))
+    joined = joined_dot(direct.dot)
+    if joined is not None and _worth_joining(divide(spec, isa, direct)):
+        return choose_cut(spec, isa, joined)
+    return direct
 
 
 def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
@@ -312,6 +322,16 @@ def _can_gather(plan: ConvPlan) -> bool:
 
 def _worth_gathering(plan: ConvPlan) -> bool:
     return plan.dot.instruction != "smmla" or plan.blocks >= LEAST_PAIRED
+
+
+def _worth_joining(plan: ConvPlan) -> bool:
+    """Whether what runs of K are padded by costs more to multiply than to copy the pixels of a tile without it."""
+    runs, tile, dot = plan.runs, plan.tile, plan.dot
+    whole = dot.run(runs.count * runs.length)
+    pixels = tile.units * plan.pixel.count
+    step = plan.blocks * dot.cost(tile.units, plan.pixel.count, tile.vectors) / pixels
+    saved = (runs.count * runs.padded - whole.padded) / dot.step * step
+    return saved > COPY_COST * runs.count * -(-runs.length // COPIED) and pixels * whole.padded <= MOST_GATHERED
 
 
 def choose_cut(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice = choose_tile) -> Cut:
@@ -360,9 +380,10 @@ def divide(spec: ConvSpec, isa: Isa, cut: Cut) -> ConvPlan:
     images, rows, columns = _axes(spec)
     outer, inner, pixel = (_ONE, rows, columns) if cut.by_rows else (rows, columns, _ONE)
     height, width, length = _runs(spec)
-    runs = cut.dot.run(length, height, width)
+    lying = cut.dot.run(length, height, width)
+    runs = cut.dot.run(length * height * width) if cut.dot.joins else lying
     blocks = -(-spec.out_channels // (cut.tile.vectors * isa.lanes))
-    plan = ConvPlan(cut.dot, runs, images, outer, inner, pixel, cut.tile, blocks, spec.groups)
+    plan = ConvPlan(cut.dot, lying, runs, images, outer, inner, pixel, cut.tile, blocks, spec.groups)
     block_bytes = plan.run_weights * runs.count * cut.dot.weight_bytes * isa.lanes
     plan = replace(plan, chunk_blocks=min(blocks, max(1, cut.cache // block_bytes)))
     wanted = -(-TASKS // plan.channel_chunks)
@@ -396,7 +417,7 @@ def _ahead(isa: Isa, plan: ConvPlan) -> int:
     Processors fetch ahead by themselves, but not as far as weights are away that no second-level cache holds.
     """
     steps = {"amx": plan.runs.chunk, "vnni": plan.dot.step, "pmaddwd/words": ahead_part(plan.runs)}
-    step = steps.get(plan.dot.kind, 0)
+    step = steps.get(plan.dot.loop, 0)
     lines = step * plan.tile.vectors * isa.lanes * plan.dot.weight_bytes / CACHE_LINE
     tiles = plan.batches.count * plan.outer.count * -(-plan.inner.count // plan.tile.units)
     chunk = plan.run_weights * plan.runs.count * isa.lanes * plan.dot.weight_bytes * plan.chunk_blocks

@@ -227,6 +227,8 @@ _KINDS: dict[str, DotKind] = {
     "dotprod": "sdot",
     "i8mm": "sdot",
 }
+#: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.
+_VECTORS: dict[DotKind, int] = {"vnni": 4, "pmaddwd": 2, "sdot": 2, "smlal": 4}
 #: Outputs of a tile at most: columns are brought together for more outputs, but accumulators must share the registers
 #: with operands, and on ARM with weights.
 _TILE_OUTPUTS = {"avx2": 4, "avxvnni": 2, "avx512vnni": 4, "amx": 4, "neon": 4, "dotprod": 8, "i8mm": 8}
@@ -236,7 +238,7 @@ _TILE_OUTPUTS = {"avx2": 4, "avxvnni": 2, "avx512vnni": 4, "amx": 4, "neon": 4, 
 def plan_depthwise(spec: DepthwiseSpec, isa: Isa) -> DepthwisePlan:
     """Cut a depthwise convolution into tiles and tasks for one ISA level."""
     kind = _KINDS[isa.name]
-    vectors = 2 if kind == "pmaddwd" else 4
+    vectors = _VECTORS[kind]
     geometry = _geometry(spec, vectors * isa.lanes, kind)
     taps = geometry.h.kernel * geometry.w.kernel
     plan = DepthwisePlan(geometry, kind, vectors, isa.lanes, 1, 1, rolled=taps > UNROLLED_TAPS)
@@ -259,8 +261,6 @@ def _cost(plan: DepthwisePlan) -> int:
     }
     shuffles = 0 if plan.kind == "smlal" else plan.groups * (8 if plan.group == 4 else 2)
     dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
-    if plan.kind == "sdot" and plan.rows > 1:
-        dot = 2  # the weights of several rows do not stay in registers
     outputs = plan.rows * plan.pixels
     one = len(columns) * (len(plan.taps) + shuffles) + outputs * v * (geometry.w.kernel * plan.groups * dot + 6)
     return plan.row_tiles * plan.pixel_tiles * one

@@ -24,7 +24,7 @@ def pack_weights(isa: Isa, dot: Dot, runs: Runs, weight: Array, shape: tuple[int
     full = np.zeros((groups, blocks * width, runs.rows * runs.columns, runs.padded), "int8")
     full[:, :channels, :, : runs.length] = weight.reshape(groups, channels, -1, runs.length)
     tiles = full.reshape(groups * blocks, width, -1, runs.padded).transpose(0, 2, 1, 3)
-    packed = _LAYOUTS[dot.kind](np.ascontiguousarray(tiles), runs, isa.lanes)
+    packed = _LAYOUTS[dot.loop](np.ascontiguousarray(tiles), runs, isa.lanes)
     return np.ascontiguousarray(packed).reshape(-1).view("int8")
 
 
@@ -115,7 +115,7 @@ def pack_blocks(isa: Isa, dot: Dot, runs: Runs, weight: Array) -> Blocks:
     ]
     steps = np.concatenate(values).reshape(-1, group, BLOCK_CHANNELS, BLOCK_DEPTH).swapaxes(1, 2)
     tiles = steps.reshape(-1, 1, BLOCK_CHANNELS, dot.step)
-    packed = np.ascontiguousarray(_LAYOUTS[dot.kind](tiles, runs, isa.lanes))
+    packed = np.ascontiguousarray(_LAYOUTS[dot.loop](tiles, runs, isa.lanes))
     return Blocks(packed.reshape(-1).view("int8"), starts, np.concatenate(places))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..isa import Isa
 from .base import round_up
@@ -53,7 +53,8 @@ class Tile:
 class Dot:
     """How a kernel multiplies and accumulates bytes; after a slash in `kind`, in what form a tile keeps its pixels.
 
-    These are words of 16 bits, or bytes of pairs of pixels, eight of one beside eight of the other.
+    These are ``words`` of 16 bits, bytes of ``pairs`` of pixels, eight of one beside eight of the other, or bytes whose
+    runs of K are ``joined`` without the padding of each.
 
     `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
     A packed weight takes `weight_bytes` bytes. There are `registers` vector registers. Weights are `streamed` when
@@ -68,14 +69,19 @@ class Dot:
     streamed: bool = False
 
     @property
-    def gathered(self) -> bool:
-        """Whether a tile makes its pixels ready before it multiplies them by the channels."""
-        return self in _GATHERED.values()
-
-    @property
     def instruction(self) -> str:
         """The instruction that multiplies."""
         return self.kind.partition("/")[0]
+
+    @property
+    def gathered(self) -> bool:
+        """Whether a tile makes its pixels ready before it multiplies them by the channels."""
+        return "/" in self.kind
+
+    @property
+    def joins(self) -> bool:
+        """Whether all of K is one run then."""
+        return self.kind.endswith(("/joined", "/words"))
 
     def run(self, length: int, rows: int = 1, columns: int = 1) -> Runs:
         """K as `rows` x `columns` runs of `length` bytes; AMX tiles share a run evenly."""
@@ -83,6 +89,11 @@ class Dot:
             return Runs(rows, columns, length, round_up(length, self.unit), self.step)
         chunk = round_up(-(-length // -(-length // AMX_DEPTH)), 4)
         return Runs(rows, columns, length, round_up(length, chunk), chunk)
+
+    @property
+    def loop(self) -> str:
+        """What the loop over K is like: where bytes come from makes no difference to it."""
+        return self.kind.removesuffix("/joined")
 
     def fits(self, units: int, pixels: int, vectors: int) -> bool:
         """Whether the accumulators of `units` x `pixels` pixels and the operands of one step stay in registers."""
@@ -94,6 +105,7 @@ class Dot:
             "pmaddwd": count * vectors + 4,
             "vnni": count * vectors + 1 + (vectors if count > 1 else 0),
             "smlal": 4 * count * vectors + count + 7,
+            "chains": 4 * count * vectors + 3 * count + 2,
             "smull": 2 * count * vectors + 2 * count + 5,
             "sdot": count * vectors + count + 2,
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
@@ -102,32 +114,35 @@ class Dot:
             "vnni/words": count * vectors + vectors + 1,
             "smlal/words": count * vectors + count + 2,
         }
-        return needed[self.kind] <= self.registers
+        return needed[self.loop] <= self.registers
 
     def cost(self, units: int, pixels: int, vectors: int) -> float:
         """Instructions of one step of K, loads at less than their number where they pair with arithmetic."""
         count = units * pixels
         tile = count * vectors
-        if self.kind == "pmaddwd":
+        kind = self.loop
+        if kind == "pmaddwd":
             resident = tile + 2 * vectors + 3 <= self.registers
             return 4 * tile + 2.5 * count + (0.5 * vectors if resident else tile)
-        if self.kind == "vnni":
+        if kind == "vnni":
             return max(tile, 10) + (0.2 * count + vectors if self.streamed else 0.35 * (count + vectors))
-        if self.kind == "smlal":
+        if kind == "smlal":
             return 12 * tile + count + 2 * vectors
-        if self.kind == "smull":
+        if kind == "chains":
+            return 10 * tile + count + 2 * vectors
+        if kind == "smull":
             return 6 * tile + 3 * count + 2 * vectors
-        if self.kind == "sdot":
+        if kind == "sdot":
             return 4 * tile + count + 2 * vectors
-        if self.kind == "smmla":
+        if kind == "smmla":
             return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors
-        if self.kind == "smmla/pairs":
+        if kind == "smmla/pairs":
             return 2 * round_up(count, 2) * vectors + 0.5 * round_up(count, 2) + 2 * vectors
-        if self.kind == "pmaddwd/words":
+        if kind == "pmaddwd/words":
             return 2 * tile + 0.2 * count + vectors
-        if self.kind == "vnni/words":
+        if kind == "vnni/words":
             return max(tile, 10) + 0.35 * (count + vectors)
-        if self.kind == "smlal/words":
+        if kind == "smlal/words":
             return 8 * tile + count + 4 * vectors
         # Cycles of tdpbusd (Sapphire Rapids): 18 with new weights, two more than rows with the same. Loads overlap.
         rows = amx_rows(units, pixels)
@@ -165,6 +180,11 @@ _GATHERED = {
 def gathered_dot(isa: Isa) -> Dot | None:
     """The way to multiply pixels in the form that its instructions take, where bytes in memory are not in it."""
     return _GATHERED.get(isa.name)
+
+
+def joined_dot(dot: Dot) -> Dot | None:
+    """The same products of bytes that a tile copies, so that short runs of K are not padded one by one."""
+    return replace(dot, kind=f"{dot.kind}/joined") if dot.kind in ("vnni", "sdot", "smlal", "chains") else None
 
 
 def word_dot(isa: Isa) -> Dot | None:

@@ -18,7 +18,7 @@ from ....ir.types import QuantParams
 from ...plan.builder import PlanBuilder, channels_last_order
 from ...plan.moves import Border
 from ...plan.views import View
-from ..kernels import sparse, winograd
+from ..kernels import chained, sparse, winograd
 from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
@@ -105,10 +105,15 @@ def _chosen(site: PlanBuilder, node: Node, spec: ConvSpec | DepthwiseSpec, tail:
     kernel, reason = sparse.choose(spec, site.isa, tail.weight, gain)
     if reason:
         site.note(node, reason)
-    if kernel is not spec or filtered is None:
+    if kernel is not spec:
         return kernel
-    site.note(node, f"Winograd's filtering, {filtered.size}x{filtered.size} results at once, saves multiplications")
-    return filtered
+    if filtered is not None:
+        site.note(node, f"Winograd's filtering, {filtered.size}x{filtered.size} results at once, saves multiplications")
+        return filtered
+    if isinstance(spec, ConvSpec) and (linked := chained.choose(spec, site.isa, tail.weight)):
+        site.note(node, "words hold the sums of four products, which the weights prove exact")
+        return linked
+    return spec
 
 
 def transposed_axes(node: Node) -> tuple[Axis, Axis]:

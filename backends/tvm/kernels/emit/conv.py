@@ -75,27 +75,31 @@ class ConvEmitter:
 
     def make_dots(self) -> Dots:
         """The register tiles, with the loops over K."""
-        spec, plan, buffers = self.spec, self.plan, self.buffers
-        row_step, column_step = spec.dilation_h * spec.input.row, spec.dilation_w * spec.input.pixel
-        operands = Operands(
-            buffers["x"],
-            buffers["weight"],
-            buffers["bias"],
-            plan.runs,
-            row_step,
-            column_step,
-            plan.tile.vectors,
-            plan.ahead,
-        )
+        spec, plan = self.spec, self.plan
         return dots_for(
             plan.dot,
             self.b,
             self.ops,
-            operands,
+            self.operands(),
             rows=amx_rows(plan.tile.units, plan.pixel.count),
             pixels=plan.tile.units * plan.pixel.count,
             full_range=spec.full_range,
             single=plan.blocks * plan.groups == 1,
+        )
+
+    def operands(self) -> Operands:
+        """What tiles multiply."""
+        spec, plan, buffers = self.spec, self.plan, self.buffers
+        return Operands(
+            buffers["x"],
+            buffers["weight"],
+            buffers["bias"],
+            plan.runs,
+            spec.dilation_h * spec.input.row,
+            spec.dilation_w * spec.input.pixel,
+            plan.tile.vectors,
+            plan.ahead,
+            plan.lying,
         )
 
     def weights_of(self, index: Expr) -> Expr:

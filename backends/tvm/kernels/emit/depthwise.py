@@ -180,10 +180,11 @@ class _Tile:
             wide = [b.let(cast(vector("int16", plan.width), value)) for value in loaded]
             return [b.let(half) for half in unpack(wide[0], wide[1], "int16")]
         dtype = self.buffers["x"].dtype
-        low, high = (unpack(loaded[at], loaded[at + 1], dtype) for at in (0, 2))
+        low, high = (_interleaved(loaded[at], loaded[at + 1], dtype) for at in (0, 2))
         found: list[Expr] = []
         for left, right in zip(low, high, strict=True):
-            pairs = [b.let(reinterpret(vector("int16", plan.width // 2), value)) for value in (left, right)]
+            words = int(left.ty.dtype.lanes) // 2
+            pairs = [b.let(reinterpret(vector("int16", words), value)) for value in (left, right)]
             found += [b.let(half) for half in unpack(pairs[0], pairs[1], "int16")]
         return [b.let(reinterpret(vector(dtype, 4 * plan.lanes), value)) for value in found]
 
@@ -240,6 +241,14 @@ class _Tile:
                 at = output * self.plan.vectors + 2 * half + quarter
                 widened = cast("int32x4", shuffle([total], range(4 * quarter, 4 * quarter + 4)))
                 b.store(acc, at, acc[at] + widened)
+
+
+def _interleaved(left: Expr, right: Expr, element: str) -> tuple[Expr, ...]:
+    """`unpack`, as one vector where both halves fit it."""
+    lanes = int(left.ty.dtype.lanes)
+    if lanes * np.dtype(element).itemsize < 16:
+        return (shuffle([left, right], [lane for at in range(lanes) for lane in (at, lanes + at)]),)
+    return unpack(left, right, element)
 
 
 def unpack(left: Expr, right: Expr, element: str) -> tuple[Expr, Expr]:

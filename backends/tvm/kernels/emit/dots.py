@@ -18,15 +18,19 @@ from tvm import tirx
 from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, intrin, reinterpret, shuffle, vector
 from ...isa.vector import VectorOps
 from ..base import round_up
-from ..conv import CACHE_LINE, WIDENED, ahead_part
+from ..conv import CACHE_LINE, COPIED, ahead_part
 from ..tiling import AMX_DEPTH, AMX_ROWS, Dot, Runs
+
+#: Steps of K of which the first one is emitted apart, to begin the sums. It costs each of the others two instructions.
+MOST_PEELED = 8
 
 
 @dataclass(frozen=True)
 class Operands:
     """What a tile multiplies: the activation and weight buffers, and where the runs of K lie in the activations.
 
-    Each step of K asks for `ahead` cache lines of the weights that come next.
+    `lying` are these runs where pixels are made ready, and `runs` what is multiplied then. Each step of K asks for
+    `ahead` cache lines of the weights that come next.
     """
 
     x: Buffer
@@ -37,6 +41,7 @@ class Operands:
     column_step: int
     vectors: int
     ahead: int = 0
+    lying: Runs | None = None
 
 
 Accumulators = list[list[Expr]]
@@ -97,23 +102,42 @@ class Dots(ABC):
             return [self.ops.const_i32(0)] * self.operands.vectors
         return self.ops.load_words(self.b, self.operands.bias, channel, self.width)
 
-    def walk(self, x: Expr, weight: Expr, step: Step) -> None:
-        """Emit the loops over K; `step` gets the activation index, the weight index and the bytes of K to take."""
-        _walk(self.b, self.operands, x, weight, self.width, step, rolled=self.rolled)
+    def walk(self, x: Expr, weight: Expr, step: Step, first: Step | None = None) -> None:
+        """Emit the loops over K; `step` gets the activation index, the weight index and the bytes of K to take.
+
+        Where K is a single run of at most `MOST_PEELED` steps, `first` takes the place of `step` once.
+        """
+        _walk(self.b, self.operands, x, weight, self.width, step, first, rolled=self.rolled)
 
 
-def _walk(b: Builder, operands: Operands, x: Expr, other: Expr, width: int, step: Step, *, rolled: bool = True) -> None:
+def _walk(
+    b: Builder,
+    operands: Operands,
+    x: Expr,
+    other: Expr,
+    width: int,
+    step: Step,
+    first: Step | None = None,
+    *,
+    rolled: bool = True,
+) -> None:
     """`Dots.walk`, where a byte of K takes `width` elements from `other` on."""
     runs = operands.runs
     whole, tail = divmod(runs.padded, runs.chunk)
+    peeled = int(first is not None and runs.count == 1 and 0 < whole <= MOST_PEELED)
     with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
-        first = b.let(x + row * operands.row_step + column * operands.column_step)
+        begin = b.let(x + row * operands.row_step + column * operands.column_step)
         start = b.let(other + (row * runs.columns + column) * (runs.padded * width))
+        if first is not None and peeled:
+            first(begin, start, runs.chunk)
+            begin, start = b.let(begin + runs.chunk), b.let(start + runs.chunk * width)
+        whole -= peeled
         if whole:
             with _loop(b, whole, opaque=rolled) as k:
-                step(first + k * runs.chunk, start + k * (runs.chunk * width), runs.chunk)
+                step(begin + k * runs.chunk, start + k * (runs.chunk * width), runs.chunk)
         if tail:
-            step(first + whole * runs.chunk, start + whole * runs.chunk * width, tail)
+            last = first if first is not None and runs.count == 1 and runs.padded == tail else step
+            last(begin + whole * runs.chunk, start + whole * runs.chunk * width, tail)
 
 
 @contextmanager
@@ -221,35 +245,75 @@ class WidenedDots(MaddDots):
 
     def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
         runs = operands.runs
-        depth = runs.count * runs.padded
-        self.part = ahead_part(runs)
+        self.part, self.parts = ahead_part(runs), runs.padded // ahead_part(runs)
         super().__init__(b, ops, replace(operands, runs=Runs(1, 1, self.part, self.part, runs.chunk)))
-        # The last part of a run is whole vectors, and what is too much of the last run must not meet the next pixel.
-        self.source, self.pitch, self.pixels = operands, depth + WIDENED, pixels
+        self.copy = _Copy(b, operands, pixels, "int16")
 
     def begin(self) -> None:
-        self.words = self.b.registers(self.pixels * self.pitch, "int16", "words")
-        self.operands = replace(self.operands, x=self.words)
+        self.operands = replace(self.operands, x=self.copy.begin())
 
     def gather(self, x: Expr, pixels: Sequence[int]) -> None:
-        b, source, runs = self.b, self.source, self.source.runs
-        with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
-            first = b.let(x + row * source.row_step + column * source.column_step)
-            target = b.let((row * runs.columns + column) * runs.padded)
-            with _loop(b, -(-runs.padded // WIDENED)) as part:
-                for pixel, offset in enumerate(pixels):
-                    loaded = source.x.load(first + part * WIDENED + offset, WIDENED)
-                    place = target + part * WIDENED + pixel * self.pitch
-                    b.store(self.words, place, cast(vector("int16", WIDENED), loaded), WIDENED)
+        self.copy.gather(x, pixels)
 
     def walk(self, x: Expr, weight: Expr, step: Step) -> None:
-        runs = self.source.runs
-        with _loop(self.b, runs.count * runs.padded // self.part) as part:
+        with _loop(self.b, self.parts) as part:
             self.fetch_ahead()
             super().walk(x + part * self.part, weight + part * (self.part * self.width), step)
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        return super().accumulate(i64(0), [at * self.pitch for at in range(len(pixels))], weight, channel)
+        return super().accumulate(i64(0), self.copy.places(len(pixels)), weight, channel)
+
+
+class JoinedDots(Dots):
+    """Bytes that `gather` copied run by run, so that `inner` multiplies all of K as one run."""
+
+    def __init__(self, inner: Dots, pixels: int) -> None:
+        super().__init__(inner.b, inner.ops, inner.operands)
+        self.inner = inner
+        self.copy = _Copy(inner.b, inner.operands, pixels, inner.operands.x.dtype)
+
+    def aim(self, weight: Expr) -> None:
+        self.inner.aim(weight)
+
+    def begin(self) -> None:
+        self.inner.operands = replace(self.inner.operands, x=self.copy.begin())
+
+    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+        self.copy.gather(x, pixels)
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        return self.inner.accumulate(i64(0), self.copy.places(len(pixels)), weight, channel)
+
+
+class _Copy:
+    """The runs of K of up to `pixels` pixels one behind the other, in a small array of `dtype` on the stack."""
+
+    def __init__(self, b: Builder, operands: Operands, pixels: int, dtype: str) -> None:
+        assert operands.lying is not None
+        self.b, self.source, self.lying, self.pixels, self.dtype = b, operands, operands.lying, pixels, dtype
+        # Whole vectors are stored: what is too much is the next run's place, and of the last run not the next pixel's.
+        self.pitch = operands.runs.padded + COPIED
+
+    def begin(self) -> Buffer:
+        """The array."""
+        self.array = self.b.registers(self.pixels * self.pitch, self.dtype, "copy")
+        return self.array
+
+    def places(self, pixels: int) -> list[int]:
+        """Where each pixel begins."""
+        return [at * self.pitch for at in range(pixels)]
+
+    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+        """Copy the pixels at offsets `pixels` from element `x`."""
+        b, source, runs = self.b, self.source, self.lying
+        with _loop(b, runs.rows) as row, _loop(b, runs.columns) as column:
+            first = b.let(x + row * source.row_step + column * source.column_step)
+            target = b.let((row * runs.columns + column) * runs.length)
+            with _loop(b, -(-runs.length // COPIED)) as part:
+                for offset, place in zip(pixels, self.places(len(pixels)), strict=True):
+                    loaded = source.x.load(first + part * COPIED + offset, COPIED)
+                    value = cast(vector(self.dtype, COPIED), loaded) if self.dtype != source.x.dtype else loaded
+                    b.store(self.array, target + part * COPIED + place, value, COPIED)
 
 
 class ElementDots(VectorDots):
@@ -385,36 +449,54 @@ class SmlalDots(Dots):
     full_range = False
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        b = self.b
+        b, runs = self.b, self.operands.runs
         acc = b.registers(len(pixels) * self.width, "int32x4", "acc")
-        for position in range(len(pixels) * self.width):
-            b.store(acc, position, const(0, "int32x4"))
-        self.walk(x, weight, lambda at, w, depth: self._step(acc, at, pixels, w, depth))
+        if runs.count > 1 or runs.padded // runs.chunk > MOST_PEELED:
+            for position in range(len(pixels) * self.width):
+                b.store(acc, position, const(0, "int32x4"))
+        self.walk(x, weight, partial(self._step, acc, pixels), partial(self._step, acc, pixels, begin=True))
+        return self.sums(acc, len(pixels), channel)
+
+    def sums(self, acc: Buffer, pixels: int, channel: Expr) -> Accumulators:
+        """The partial sums added up, with the bias."""
         bias = self.bias(channel)
-        firsts = range(0, len(pixels) * self.width, self.width)
+        firsts = range(0, pixels * self.width, self.width)
         return [[self._sum(acc, first + 4 * v) + value for v, value in enumerate(bias)] for first in firsts]
 
-    def _step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+    def _step(
+        self, acc: Buffer, pixels: Sequence[int], x: Index, weight: Index, depth: int, *, begin: bool = False
+    ) -> None:
+        """Add the products of `depth` bytes of K, or `begin` the sums with them."""
         b = self.b
         loaded = [b.let(self.operands.x.load(x + offset, depth)) for offset in pixels]
         for channel in range(self.width):
             weights = b.let(self.operands.weight.load(weight + channel * depth, depth))
-            for parts in self._words(depth):
-                # Each instruction for all pixels: a processor that keeps their order would wait for the one before.
-                words = [b.let(self._product(values, weights, parts[0])) for values in loaded]
-                for part in parts[1:]:
-                    words = [
-                        b.let(word + self._product(values, weights, part))
-                        for word, values in zip(words, loaded, strict=True)
-                    ]
-                for pixel, word in enumerate(words):
-                    at = pixel * self.width + channel
-                    b.store(acc, at, acc[at] + intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", word))
+            if self.full_range:
+                for at in range(0, depth, 8):
+                    words = self.words([(loaded, weights)], range(at, at + 8))
+                    self.add_words(acc, words, channel, begin=begin and at == 0)
+            else:
+                self.add_words(acc, self.words([(loaded, weights)]), channel, begin=begin)
 
-    def _words(self, depth: int) -> list[list[range]]:
-        """The bytes whose products share a word."""
-        parts = [range(at, at + 8) for at in range(0, depth, 8)]
-        return [[part] for part in parts] if self.full_range else [parts]
+    def words(self, factors: Sequence[tuple[Sequence[Expr], Expr]], part: range | None = None) -> list[Expr]:
+        """For each pixel the sums of the products of its bytes with weights, or those of a `part` of the bytes.
+
+        Each instruction for all pixels: a processor that keeps their order would wait for the one before.
+        """
+        words: list[Expr] = []
+        for values, weights in factors:
+            depth = int(weights.ty.dtype.lanes)
+            for eight in [part] if part else [range(at, at + 8) for at in range(0, depth, 8)]:
+                products = [self._product(value, weights, eight) for value in values]
+                words = [self.b.let(product + words[at] if words else product) for at, product in enumerate(products)]
+        return words
+
+    def add_words(self, acc: Buffer, words: Sequence[Expr], channel: int, *, begin: bool) -> None:
+        """Add neighbouring words to the sums of a channel, or `begin` the sums with them."""
+        for pixel, word in enumerate(words):
+            at = pixel * self.width + channel
+            pairs = intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", word)
+            self.b.store(acc, at, pairs if begin else acc[at] + pairs)
 
     @staticmethod
     def _product(left: Expr, right: Expr, part: range) -> Expr:
@@ -587,6 +669,9 @@ def dots_for(
         return WidenedDots(b, ops, operands, pixels)
     if dot.kind == "smmla/pairs":
         return PairedDots(b, ops, operands, pixels)
+    if dot.kind.endswith("/joined"):
+        direct = replace(dot, kind=dot.instruction)
+        return JoinedDots(dots_for(direct, b, ops, operands, full_range=full_range), pixels)
     simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
         "vnni": VnniDots,
         "pmaddwd": PmaddwdDots,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from ...builder import Buffer, Builder, Expr, cast, const, intrin, reinterpret, shuffle
+from ...builder import Buffer, Builder, Expr, const, intrin, reinterpret, shuffle
 from ...isa import Isa
 from ...isa.vector import VectorOps
 from ..base import emitter
@@ -15,6 +14,7 @@ from ..packing import BLOCK_CHANNELS, BLOCK_DEPTH
 from ..sparse import SparseConvSpec, plan_sparse
 from .conv import ConvEmitter
 from .dots import Accumulators, Dots, Operands, SmmlaDots, VectorDots, dots_for
+from .lists import Lists
 
 #: Additions under way at once that hide the latency of a multiply-accumulate instruction.
 IN_FLIGHT = 10
@@ -32,7 +32,7 @@ class _SparseEmitter(ConvEmitter):
     def make_dots(self) -> Dots:
         plan, buffers = self.plan, self.buffers
         operands = Operands(buffers["x"], buffers["weight"], buffers["bias"], plan.runs, 0, 0, plan.tile.vectors)
-        lists = _Lists(buffers["starts"], buffers["taps"])
+        lists = Lists(buffers["starts"], buffers["taps"])
         if plan.dot.kind == "smmla":
             return _SmmlaBlocks(self.b, self.ops, operands, lists)
         if plan.dot.kind == "smull":
@@ -45,35 +45,19 @@ class _SparseEmitter(ConvEmitter):
         return index
 
 
-@dataclass(frozen=True)
-class _Lists:
-    """Which blocks a channel tile has, and which bytes each meets."""
-
-    starts: Buffer
-    taps: Buffer
-
-    def blocks(self, b: Builder, tile: Expr) -> tuple[Expr, Expr]:
-        """The number of a tile's first block, and of the next tile's."""
-        first, last = (b.let(cast("int64", self.starts[tile + at])) for at in (0, 1))
-        return first, last
-
-    @contextmanager
-    def pairs(self, b: Builder, tile: Expr) -> Generator[Expr]:
-        """A loop over every second block of a tile, whose number of blocks is even."""
-        first, last = self.blocks(b, tile)
-        with b.loop(0, (last - first) // 2) as pair:
-            yield b.let(first + 2 * pair)
-
-    def tap(self, b: Builder, x: Expr, block: Expr) -> Expr:
-        """The element that a block meets first, for the pixel at element `x`."""
-        return b.let(x + cast("int64", self.taps[block]))
+@contextmanager
+def _pairs(b: Builder, lists: Lists, tile: Expr) -> Generator[Expr]:
+    """A loop over every second block of a tile, whose number of blocks is even."""
+    first, last = lists.bounds(b, tile)
+    with b.loop(0, (last - first) // 2) as pair:
+        yield b.let(first + 2 * pair)
 
 
 class _VectorBlocks(Dots):
     """Tiles of one vector for each pixel and channel vector; the place of weights is the number of a channel tile."""
 
     def __init__(
-        self, b: Builder, ops: VectorOps, operands: Operands, lists: _Lists, dots: VectorDots, registers: int
+        self, b: Builder, ops: VectorOps, operands: Operands, lists: Lists, dots: VectorDots, registers: int
     ) -> None:
         super().__init__(b, ops, operands)
         self.lists, self.dots, self.registers = lists, dots, registers
@@ -82,7 +66,7 @@ class _VectorBlocks(Dots):
         b, vectors = self.b, self.operands.vectors
         chains = self._chains(len(pixels), channel)
         count = len(chains)
-        first, last = self.lists.blocks(b, weight)
+        first, last = self.lists.bounds(b, weight)
         rest = first
         if count > 1:
             rest = b.let(last - (last - first) % count)
@@ -115,13 +99,13 @@ class _VectorBlocks(Dots):
 class _SmmlaBlocks(SmmlaDots):
     """smmla of two blocks: its eight bytes of K are four of each."""
 
-    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, lists: _Lists) -> None:
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, lists: Lists) -> None:
         super().__init__(b, ops, operands)
         self.lists = lists
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
         b, acc = self.b, self.start(len(pixels), channel)
-        with self.lists.pairs(b, weight) as block:
+        with _pairs(b, self.lists, weight) as block:
             taps = [self.lists.tap(b, x, block + number) for number in (0, 1)]
             quads = [[self._load(tap + offset) for tap in taps] for offset in pixels]
             rows = [[self._joined(quads[at : at + 2])] for at in range(0, len(pixels), 2)]
@@ -142,7 +126,7 @@ class _SmullBlocks(Dots):
     As in `SmlalDots` a word holds two products, unless weights may be -128 (`full_range`).
     """
 
-    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, lists: _Lists, *, full_range: bool) -> None:
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, lists: Lists, *, full_range: bool) -> None:
         super().__init__(b, ops, operands)
         self.lists, self.full_range = lists, full_range
 
@@ -151,7 +135,7 @@ class _SmullBlocks(Dots):
         acc = b.registers(len(pixels) * halves, "int32x4", "acc")
         for position in range(len(pixels) * halves):
             b.store(acc, position, const(0, "int32x4"))
-        with self.lists.pairs(b, weight) as block:
+        with _pairs(b, self.lists, weight) as block:
             self._step(acc, x, pixels, block)
         bias = self.bias(channel)
         return [
