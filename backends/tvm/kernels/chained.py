@@ -67,10 +67,10 @@ class ChainedConvSpec(KernelSpec):
         assert all(paired for _, paired in orders), "every block needs a pair, which begins its sums"
         weights = np.concatenate([block[order] for block, (order, _) in zip(chunks, orders, strict=True)])
         numbers = np.concatenate([order for order, _ in orders])
-        lengths = [(paired, len(order) - paired) for order, paired in orders]
+        lengths = [length for order, paired in orders for length in (paired, len(order) - paired)]
         return {
             "weight": weights.reshape(-1),
-            "starts": np.cumsum([0, *np.ravel(lengths)]).astype("int32"),
+            "starts": np.cumsum([0, *lengths]).astype("int32"),
             "taps": _taps(conv, plan.runs, numbers).astype("int32"),
             **conv.pack_epilogue(plan.blocks * plan.tile.vectors * isa.lanes, isa, arrays),
         }

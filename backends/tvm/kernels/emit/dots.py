@@ -255,10 +255,10 @@ class WidenedDots(MaddDots):
     def gather(self, x: Expr, pixels: Sequence[int]) -> None:
         self.copy.gather(x, pixels)
 
-    def walk(self, x: Expr, weight: Expr, step: Step) -> None:
+    def walk(self, x: Expr, weight: Expr, step: Step, first: Step | None = None) -> None:
         with _loop(self.b, self.parts) as part:
             self.fetch_ahead()
-            super().walk(x + part * self.part, weight + part * (self.part * self.width), step)
+            super().walk(x + part * self.part, weight + part * (self.part * self.width), step, first)
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
         return super().accumulate(i64(0), self.copy.places(len(pixels)), weight, channel)
