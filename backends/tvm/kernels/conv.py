@@ -44,8 +44,8 @@ MOST_GATHERED = 64 * 1024
 LEAST_PAIRED = 3
 #: Bytes that are copied, or become words, at once.
 COPIED = 16
-#: What that costs, in instructions that multiply.
-COPY_COST = 3
+#: What that costs, in instructions that multiply. x86 copies beside that.
+COPY_COST = {"vnni": 1, "sdot": 3, "smlal": 3}
 #: Weights of a layer of more bytes are not in the second-level cache when it starts.
 FAR_WEIGHTS = 256 * 1024
 #: Bytes of a cache line, and how many of them a step of K waits for without loss.
@@ -331,7 +331,7 @@ def _worth_joining(plan: ConvPlan) -> bool:
     pixels = tile.units * plan.pixel.count
     step = plan.blocks * dot.cost(tile.units, plan.pixel.count, tile.vectors) / pixels
     saved = (runs.count * runs.padded - whole.padded) / dot.step * step
-    return saved > COPY_COST * runs.count * -(-runs.length // COPIED) and pixels * whole.padded <= MOST_GATHERED
+    return saved > COPY_COST[dot.instruction] * runs.count * -(-runs.length // COPIED) and pixels * whole.padded <= MOST_GATHERED
 
 
 def choose_cut(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice = choose_tile) -> Cut:
