@@ -11,6 +11,7 @@ from support.missing import MissingError
 
 from benchmarks import __main__ as program
 from benchmarks import report, results, sparsity
+from benchmarks.pages import performance
 from benchmarks.subjects import SUBJECTS, cosine, overlap, text
 
 
@@ -27,11 +28,23 @@ def test_documents_of_nothing_measured_hold_no_number(tmp_path: Path) -> None:
 
 
 def test_results_are_read_back(tmp_path: Path) -> None:
-    results.write("speed", "resnet18", [{"threads": 1}], tmp_path)
-    results.write("speed", "resnet50", [], tmp_path)
-    found = results.read("speed", tmp_path)
-    assert found["resnet18"]["figures"] == [{"threads": 1}]
+    results.write("arm", "resnet18", {"millions": 1}, tmp_path)
+    results.write("arm", "resnet50", {}, tmp_path)
+    found = results.read("arm", tmp_path)
+    assert found["resnet18"]["figures"] == {"millions": 1}
     assert set(found) == {"resnet18", "resnet50"}
+    assert results.machines(tmp_path) == []
+
+
+def test_speed_is_kept_for_each_kind_of_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpu, levels in (("Intel(R) Xeon(R) Processor", ["avx2", "amx"]), ("AMD EPYC", ["avx2"])):
+        machine = {"cpu": cpu, "levels": levels, "cpus": 2, "load": 0, "packages": {}, "commit": ""}
+        monkeypatch.setattr(results, "describe", lambda machine=machine: machine)
+        results.write("compiling", "mobilenet_v2", {}, tmp_path)
+    places = results.machines(tmp_path)
+    assert [place.name for place in places] == ["intel-xeon-processor-amx", "amd-epyc-avx2"]
+    page = performance.page(tmp_path)
+    assert "| what | beside | wanted | Intel(R) Xeon(R) Processor, amx | AMD EPYC, avx2 |" in page
 
 
 def test_what_cannot_be_measured_here_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,9 +95,18 @@ def test_the_fastest_other_runtime_is_shown(tmp_path: Path) -> None:
     runners = {name: {"median_ms": 7.0, "best_ms": 6.0} for name in ("amx", "openvino int8 (QDQ)")}
     record = {"threads": 1, "level": "amx", "runners": runners, "ratios": ratios, "failures": {}}
     results.write("speed", "resnet18", [record], tmp_path)
-    page = report.performance_page(tmp_path)
+    page = performance.page(tmp_path)
     assert "| ResNet-18 | 7.00 | 7.00 | OpenVINO int8 | **1.50** [1.40, 1.60] | 3.00 | 1.50 |" in page
-    held, free = (page.index(text) for text in (report.LEVELS, report.LEVELS_ORT))
+    held, free = (page.index(text) for text in (performance.LEVELS, performance.LEVELS_ORT))
     assert "| ResNet-18 | 1 | **1.25** [1.20, 1.30] |" in page[held:free]
     assert "| ResNet-18 | 1 | **0.50** [0.40, 0.60] | **3.00** [2.90, 3.10] |" in page[free:]
-    assert "Not yet measured again" not in page
+
+
+def test_what_falls_short_is_bold(tmp_path: Path) -> None:
+    kernels = [{"layer": "conv", "instructions": 3, "macs": 2}]
+    millions = {"neoverse-n1": 39.7, "cortex-a53": 85.1, "max": 30.0}
+    cpus = {cpu: {"millions": count, "kernels": kernels} for cpu, count in millions.items()}
+    results.write("arm", "mobilenet_v2", cpus, tmp_path)
+    page = performance.page(tmp_path)
+    assert "| MobileNetV2 on neoverse-n1 | millions of instructions | at most 45 | 39.7 |" in page
+    assert "| MobileNetV2 on cortex-a53 | millions of instructions | at most 85 | **85.1** |" in page

@@ -1,0 +1,1 @@
+"""The documents that the measured JSON becomes, one module each."""
