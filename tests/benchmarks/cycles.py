@@ -19,6 +19,7 @@ from kernels.conv_cases import conv_spec
 from kernels.harness import pool
 from kernels.test_depthwise import depthwise_spec
 from octavo.backends.tvm.kernels.base import KernelSpec
+from octavo.backends.tvm.kernels.chained import ChainedConvSpec
 from octavo.backends.tvm.kernels.winograd import WinogradSpec
 from support.missing import MissingError
 
@@ -38,6 +39,7 @@ KERNELS: Mapping[str, KernelSpec] = {
     "1x1, 16 to 96": conv_spec((112, 112), (16, 96)),
     "1x1, 96 to 576": conv_spec((14, 14), (96, 576)),
     "1x1, 960 to 320": conv_spec((7, 7), (960, 320)),
+    "1x1, 960 to 320, chained": ChainedConvSpec(conv_spec((7, 7), (960, 320))),
     "depthwise 3x3, 144": depthwise_spec((56, 56), 144, (3, 3)),
 }
 TIMES = 200
@@ -75,7 +77,7 @@ def measure(cpu: str) -> dict[str, Any]:
     level = CPUS[cpu]
     found: dict[str, Any] = {}
     for title, spec in KERNELS.items():
-        if isinstance(spec, WinogradSpec) and level != "neon":
+        if isinstance(spec, WinogradSpec | ChainedConvSpec) and level != "neon":
             continue
         loop = _busiest_loop(_disassembled(spec, level))
         cycles = _simulated(loop, cpu)

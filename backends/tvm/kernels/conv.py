@@ -331,7 +331,10 @@ def _worth_joining(plan: ConvPlan) -> bool:
     pixels = tile.units * plan.pixel.count
     step = plan.blocks * dot.cost(tile.units, plan.pixel.count, tile.vectors) / pixels
     saved = (runs.count * runs.padded - whole.padded) / dot.step * step
-    return saved > COPY_COST[dot.instruction] * runs.count * -(-runs.length // COPIED) and pixels * whole.padded <= MOST_GATHERED
+    return (
+        saved > COPY_COST[dot.instruction] * runs.count * -(-runs.length // COPIED)
+        and pixels * whole.padded <= MOST_GATHERED
+    )
 
 
 def choose_cut(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice = choose_tile) -> Cut:

@@ -105,7 +105,7 @@ class Dot:
             "pmaddwd": count * vectors + 4,
             "vnni": count * vectors + 1 + (vectors if count > 1 else 0),
             "smlal": 4 * count * vectors + count + 7,
-            "chains": 4 * count * vectors + 3 * count + 2,
+            "chains": 4 * count * vectors + 3 * count + 2 + 8 * (vectors - 1),
             "smull": 2 * count * vectors + 2 * count + 5,
             "sdot": count * vectors + count + 2,
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
