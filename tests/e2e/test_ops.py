@@ -108,6 +108,7 @@ EXACT = {
     *("mod", "cast", "where", "bit_cast", "not", "and", "or", "xor", "shift_left", "shift_right", "isnan", "isinf"),
     *("equal", "greater", "greater_equal", "less", "less_equal"),
     *("gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "one_hot", "trilu", "reverse_sequence"),
+    "normalize_image",
     *("max_pool_indices", "max_unpool", "cumsum", "topk", "add", "sub", "mul", "div", "minimum", "maximum"),
 }
 """Ops that are met to the bit on floats too; on integers and truth values all are."""

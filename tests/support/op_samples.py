@@ -13,6 +13,7 @@ from octavo.ir.ops import (
     dynamic,
     einsum,
     function,
+    image,
     index,
     integer,
     logic,
@@ -250,6 +251,8 @@ def quantized() -> Iterator[Sample]:
     yield Sample(quantize.Quantize(DType.I8, OUT), (f32(3, 4),))
     yield Sample(quantize.Quantize(DType.U8, per_channel([0.5, 0.1], [3, 128], 1)), (f32(3, 2),))
     yield Sample(quantize.Dequantize(), (q8(3, 4),))
+    yield Sample(image.NormalizeImage(), (typed(DType.U8, 2, 5, 4, 1),))
+    yield Sample(image.NormalizeImage((0.5, 0.4, 0.3), (0.2,), 1.0), (typed(DType.U8, 2, 5, 4, 3),))
     yield Sample(dynamic.AsQuantized(OUT), (typed(DType.I8, 4),))
     yield Sample(dynamic.DynamicQuantize(), (f32(3, 4),))
     yield Sample(dynamic.QuantizeBy(), (f32(3, 4), f32(), typed(DType.U8)))
@@ -283,6 +286,7 @@ def integers() -> Iterator[Sample]:
     yield Sample(integer.QConv(ONES2, SAME2, ONES2, 1, (-7, 100), OUT), (QIMAGE, weights(4, 4, 3, 3), i32(4), residual))
     yield Sample(integer.QAdd((0, 20), OUT), (q8(4), q8(4)))
     yield Sample(integer.Requantize(OUT), (q8(3, 4),))
+    yield Sample(integer.QImage((0.5, 0.4, 0.3), (0.2,), 255.0, OUT), (typed(DType.U8, 2, 5, 4, 3),))
     yield Sample(integer.QTable(TABLE8, OUT), (q8(3, 4),))
     yield Sample(integer.QTable(TABLE32), (q8(3, 4),))
 

@@ -48,6 +48,7 @@ FAMILIES = (
     "chains",
     "elementwise",
     "floats",
+    "image",
     "index",
     "local_response",
     "logic",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .average import QAvgPool, QReduceMean, QResize
 from .elementwise import QAdd, QBinary, QMul, QSub, QTable, Requantize
+from .image import QImage
 from .normalize import QLayerNorm, QSoftmax
 from .rounding import IntegerOp, multiplier, quant_of
 from .weighted import QConv, QConvTranspose, QLinear, QMatMul, Weighted
@@ -19,6 +20,7 @@ __all__ = [
     "QBinary",
     "QConv",
     "QConvTranspose",
+    "QImage",
     "QLayerNorm",
     "QLinear",
     "QMatMul",
