@@ -12,8 +12,9 @@ from ..ir.op import Stage
 from ..ir.target import Target
 from ..passes.base import Pass, PassContext, Ranges, ignore_progress, ignore_text
 from ..passes.calibration.ranges import load_ranges, save_ranges
+from ..passes.image_input import ImageInput
 from ..passes.observers import PipelineObserver
-from ..passes.pipeline import Pipeline
+from ..passes.pipeline import Pipeline, format_pass
 from .data import Batches, Source, open_data
 from .preprocess import Preprocess
 
@@ -38,7 +39,7 @@ class Freezer:
     def freeze(self, graphs: Sequence[Graph]) -> tuple[Graph, ...]:
         """The frozen graphs, in the order given; ``ranges`` then holds every range."""
         if all(map(is_frozen, graphs)):
-            return tuple(graphs)
+            return tuple(map(self.pipeline.entered, graphs))
         leader = self._fitting(graphs)
         keeper = RangeKeeper()
         frozen = {leader: self._run(graphs[leader], dict(self.ranges), self.calibration, keeper)}
@@ -50,7 +51,7 @@ class Freezer:
 
     def _run(self, graph: Graph, ranges: Ranges, calibration: Source | None, keeper: PipelineObserver) -> Graph:
         context = PassContext(
-            calibration=open_calibration(graph, calibration, self.preprocess, self.limit),
+            calibration=open_calibration(graph, calibration, self.preprocess, self.limit, self.pipeline),
             target=self.target,
             ranges=ranges,
             report=self.report,
@@ -65,7 +66,7 @@ class Freezer:
         if self.calibration is None or len(graphs) == 1:
             return 0
         for index, graph in enumerate(graphs):
-            batches = open_calibration(graph, self.calibration, self.preprocess, 1)
+            batches = open_calibration(graph, self.calibration, self.preprocess, 1, self.pipeline)
             try:
                 if batches is not None and next(iter(batches)):
                     return index
@@ -92,18 +93,38 @@ def is_frozen(graph: Graph) -> bool:
 
 
 def open_calibration(
-    graph: Graph, source: Source | None, preprocess: str | Preprocess | None, limit: int | None
+    graph: Graph,
+    source: Source | None,
+    preprocess: str | Preprocess | None,
+    limit: int | None,
+    pipeline: Pipeline | None = None,
 ) -> Batches | None:
-    """Batches for the inputs of ``graph``; None without a source."""
+    """Batches for what ``graph`` takes, or will take in the ``pipeline``; None without a source."""
     if source is None:
         return None
-    inputs = {value.name: value.type for value in graph.inputs}
+    inputs = {value.name: value.type for value in (pipeline.entered(graph) if pipeline else graph).inputs}
     return open_data(source, inputs, preprocess=parse_preprocess(preprocess), limit=limit)
 
 
 def parse_preprocess(preprocess: str | Preprocess | None) -> Preprocess | None:
     """Preprocessing that may be given as text."""
     return Preprocess.parse(preprocess) if isinstance(preprocess, str) else preprocess
+
+
+def fold_normalization(pipeline: str, preprocess: Preprocess | None) -> tuple[str, Preprocess]:
+    """The pipeline that makes the network take images and normalize them itself, and the preprocessing that remains.
+
+    Raises:
+        UsageError: there is no preprocessing, or it normalizes nothing.
+    """
+    if preprocess is None:
+        what = "an image input needs the preprocessing that becomes part of the network, and none is given"
+        raise UsageError(what, hint="--preprocess imagenet, or mean=...,std=...")
+    if preprocess.dtype == "uint8":
+        what = f"nothing is left to become part of the network: {preprocess}"
+        raise UsageError(what, expected="preprocessing of dtype=float32, which normalizes")
+    entrance = ImageInput(preprocess.mean, preprocess.std, preprocess.scale, preprocess.layout)
+    return f"{format_pass(entrance)},{pipeline}", preprocess.pixels()
 
 
 def read_ranges(ranges: Ranges | Path | str | None) -> Ranges:

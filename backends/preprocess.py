@@ -5,6 +5,7 @@
     resize=256,crop=224,mean=0.485/0.456/0.406,std=0.229/0.224/0.225,interpolation=bicubic
     imagenet,interpolation=bicubic
     resize=48x192,mean=0.5,std=0.5,color=bgr
+    resize=256,crop=224,layout=NHWC,dtype=uint8
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ..ir.errors import InputError, ParseError
+from ..ir.pixels import normalize
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Layout = Literal["NCHW", "NHWC"]
 Color = Literal["rgb", "bgr", "gray"]
+Element = Literal["float32", "uint8"]
 Size = tuple[int, ...]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
     "layout": ("NCHW", "NHWC"),
     "color": ("rgb", "bgr", "gray"),
+    "dtype": ("float32", "uint8"),
 }
 _EXAMPLE = "for example resize=256,crop=224,mean=0.485/0.456/0.406,std=0.229/0.224/0.225,interpolation=bicubic"
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
@@ -41,7 +45,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Steps from an image file to a batch of one, ``(pixels / scale - mean) / std`` in float32.
+    """Steps from an image file to a batch of one: ``(pixels / scale - mean) / std`` in float32, or the bare pixels.
 
     Args:
         resize: ``(256,)`` the length of the shorter side, ``(48, 192)`` height and width, ``()`` as it is.
@@ -49,6 +53,7 @@ class Preprocess:
         mean: subtracted, one per channel or one for all; in the order of ``color``.
         std: divided by, likewise.
         scale: what pixel values 0..255 are divided by first.
+        dtype: ``uint8`` leaves pixels as they are, for networks that take bytes; then nothing is normalized.
     """
 
     resize: Size = ()
@@ -59,6 +64,7 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     layout: Layout = "NCHW"
     color: Color = "rgb"
+    dtype: Element = "float32"
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -75,10 +81,20 @@ class Preprocess:
                 raise ParseError(what, expected=f"1 or {self.channels}, for {self.color}")
         if not all(self.std) or not (np.isfinite(self.scale) and self.scale):
             raise ParseError("std and scale divide, so they must be numbers other than 0")
+        plain = PRESETS["none"] if self.dtype == "uint8" else self
+        if (self.mean, self.std, self.scale) != (plain.mean, plain.std, plain.scale):
+            raise ParseError("dtype=uint8 with mean, std or scale", expected="pixels as they are, or dtype=float32")
 
     @property
     def channels(self) -> int:
         return 1 if self.color == "gray" else 3
+
+    def pixels(self) -> Preprocess:
+        """What remains for images whose normalization is part of the network: resize, crop and color."""
+        plain = PRESETS["none"]
+        return dataclasses.replace(
+            self, mean=plain.mean, std=plain.std, scale=plain.scale, layout="NHWC", dtype="uint8"
+        )
 
     @classmethod
     def parse(cls, text: str) -> Preprocess:
@@ -126,7 +142,7 @@ class Preprocess:
             raise ParseError(f"not a description of preprocessing: {error}") from error
 
     def load(self, path: Path) -> np.ndarray:
-        """The file's image, ready for the network: float32 of shape (1, C, H, W), or (1, H, W, C).
+        """The file's image, ready for the network: ``dtype`` of shape (1, C, H, W), or (1, H, W, C).
 
         Raises:
             InputError: the file is no readable image.
@@ -143,15 +159,14 @@ class Preprocess:
             raise InputError(f"the image cannot be read: {reason}", where=str(path)) from error
 
     def apply(self, image: Image) -> np.ndarray:
-        """A Pillow image as float32 of shape (1, C, H, W), or (1, H, W, C)."""
+        """A Pillow image as ``dtype`` of shape (1, C, H, W), or (1, H, W, C)."""
         image = image.convert("L" if self.color == "gray" else "RGB")
         image = _crop(_resize(image, self.resize, self.interpolation), self.crop)
-        pixels = np.asarray(image, np.float32).reshape(image.height, image.width, self.channels)
+        pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, self.channels)
         if self.color == "bgr":
             pixels = pixels[:, :, ::-1]
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        scaled = (pixels / np.float32(self.scale) - mean) / std
-        ordered = scaled.transpose(2, 0, 1) if self.layout == "NCHW" else scaled
+        ready = pixels if self.dtype == "uint8" else normalize(pixels, self.scale, self.mean, self.std)
+        ordered = ready.transpose(2, 0, 1) if self.layout == "NCHW" else ready
         return np.ascontiguousarray(ordered[np.newaxis])
 
 

@@ -86,6 +86,8 @@ class Pass(ABC):
 
     name: ClassVar[str]
     exactness: ClassVar[Exactness]
+    interface: ClassVar[bool] = False
+    """Whether it changes what the network takes; such passes come first in a pipeline."""
 
     @abstractmethod
     def apply(self, graph: Graph, context: PassContext) -> bool:

@@ -16,6 +16,7 @@ from ..ir.op import Quantization, operand_index
 from ..ir.ops.constant import Constant
 from ..ir.ops.conv import Conv, ConvTranspose
 from ..ir.ops.elementwise import Add, Binary
+from ..ir.ops.image import NormalizeImage
 from ..ir.ops.matmul import MatMul
 from ..ir.ops.norm import LayerNorm, Softmax
 from ..ir.ops.pool import AvgPool, MaxPool
@@ -165,7 +166,12 @@ def _rounds(node: Node, decisions: dict[Node, Decision]) -> bool:
 
 
 def _key(value: Value) -> str:
-    """The name a user knows a value by: its own name is derived from the user's model at import."""
+    """The name a user knows a value by: its own name is derived from the user's model at import.
+
+    The numbers made of an image are what the model knew as its input, so ranges serve with and without `image-input`.
+    """
+    if isinstance(value.op, NormalizeImage) and value.producer is not None:
+        return value.producer.inputs[0].name
     return value.name
 
 
@@ -194,6 +200,8 @@ def _obstacle(node: Node, keep_float: Sequence[str]) -> str | None:
         return "kept in float by request"
     if isinstance(node.op, Recurrence):
         return "an error in a state would be there in every later step"
+    if isinstance(node.op, NormalizeImage):
+        return "one table with the quantization of its result"
     if rule is Quantization.FLOAT or isinstance(node.op, Quantize | Dequantize):
         return f"{node.op.name} has no integer form"
     if isinstance(node.op, Constant):

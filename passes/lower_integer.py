@@ -21,6 +21,8 @@ from ..ir.errors import PassError
 from ..ir.graph import Decision, Graph, Node, Precision, Value
 from ..ir.op import Op
 from ..ir.ops.constant import Constant
+from ..ir.ops.image import NormalizeImage
+from ..ir.ops.integer import QImage
 from ..ir.ops.quantize import Dequantize, FakeQuantize, Observer, Quantize, broadcast_params, dequantize_array
 from ..ir.types import DType, QuantParams, per_channel, per_tensor
 from .base import Exactness, Pass, PassContext
@@ -142,7 +144,14 @@ class _Lowering:
             same = twin.type.quant == params
             self._twins[output] = twin if same else self.insert(node, rules.Requantize(params), [twin])
         else:
-            self._twins[output] = self.insert(node, Quantize(DType.I8, params), [source])
+            self._twins[output] = self._quantized(node, source, params)
+
+    def _quantized(self, node: Node, source: Value, params: QuantParams) -> Value:
+        """A float value on a grid; of an image, straight from its pixels."""
+        if isinstance(source.op, NormalizeImage) and source.producer is not None:
+            (pixels,) = source.producer.inputs
+            return self.insert(node, QImage(source.op.mean, source.op.std, source.op.scale, params), [pixels])
+        return self.insert(node, Quantize(DType.I8, params), [source])
 
     def _frozen_constant(self, node: Node, data: Tensor) -> Value:
         """A fake-quantized constant as stored integers."""
@@ -183,6 +192,8 @@ def _decision(op: Op) -> Decision:
     """Why a node without a decision of its own is integer."""
     if isinstance(op, Quantize):
         return Decision(Precision.QUANTIZED, "quantize", "a float value enters the integer network")
+    if isinstance(op, QImage):
+        return Decision(Precision.QUANTIZED, op.rule.value, "an image enters the integer network")
     return Decision(Precision.QUANTIZED, op.rule.value, "on quantized values")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,25 @@ class Pipeline:
     """Passes to run one after another."""
 
     passes: tuple[Pass, ...]
+
+    def __post_init__(self) -> None:
+        late = next((p for p in self.passes[len(self._entrance) :] if p.interface), None)
+        if late is not None:
+            what = f"{late.name} stands behind {self.passes[len(self._entrance)].name}"
+            raise UsageError(what, expected=f"{late.name} first: it changes what the network takes")
+
+    @property
+    def _entrance(self) -> tuple[Pass, ...]:
+        """The first passes, as far as they change what the network takes."""
+        return tuple(itertools.takewhile(lambda p: p.interface, self.passes))
+
+    def entered(self, graph: Graph) -> Graph:
+        """The graph as the first passes leave it that change what it takes: a copy, if there are any."""
+        if not self._entrance:
+            return graph
+        copy = graph.clone()
+        Pipeline(self._entrance).run(copy)
+        return copy
 
     @classmethod
     def parse(cls, text: str) -> Pipeline:

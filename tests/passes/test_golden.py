@@ -65,8 +65,9 @@ def write_case(case: Case, after: str) -> None:
 def run_case(case: Case) -> tuple[Graph, str]:
     graph = parse_graph(HEADER + case.before)
     remarks: list[Remark] = []
-    check = NumericsCheck([random_feeds(graph, seed) for seed in range(2)])
-    Pipeline.parse(case.pipeline).run(graph, PassContext(explain=remarks.append), [check])
+    pipeline = Pipeline.parse(case.pipeline)
+    check = NumericsCheck([random_feeds(pipeline.entered(graph), seed) for seed in range(2)])
+    pipeline.run(graph, PassContext(explain=remarks.append), [check])
     lines = dict.fromkeys(f"// {remark}\n" for remark in remarks)
     return graph, print_graph(graph).removeprefix(HEADER) + "".join(lines)
 
@@ -76,7 +77,8 @@ def random_feeds(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     feeds: dict[str, np.ndarray] = {}
     for value in graph.inputs:
         shape = [d if isinstance(d, int) else BATCH for d in value.type.shape]
-        drawn = random.integers(0, 2, shape) if value.type.dtype is DType.BOOL else random.normal(0, 2, shape)
+        most = {DType.BOOL: 2, DType.U8: 256}.get(value.type.dtype)
+        drawn = random.normal(0, 2, shape) if most is None else random.integers(0, most, shape)
         feeds[value.name] = np.asarray(drawn, value.type.dtype.numpy)
     return feeds
 
