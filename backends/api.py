@@ -23,7 +23,7 @@ from ..passes.observers import PipelineObserver
 from ..passes.pipeline import Pipeline
 from .cache import Cache
 from .data import Source
-from .freeze import Progress, Report, open_calibration, parse_preprocess, read_ranges
+from .freeze import Progress, Report, fold_normalization, open_calibration, parse_preprocess, read_ranges
 from .job import CompileResult, Job, read_labels, run_job
 from .models import Model
 from .preprocess import Preprocess
@@ -85,14 +85,14 @@ def optimize(
         progress: receives (label, done, total or None).
         context: everything passes may need, instead of the arguments above.
     """
+    parsed = pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
     if context is None:
         context = PassContext(
-            calibration=open_calibration(graph, calibration, preprocess, limit),
+            calibration=open_calibration(graph, calibration, preprocess, limit, parsed),
             ranges=read_ranges(ranges),
             report=report,
             progress=progress,
         )
-    parsed = pipeline if isinstance(pipeline, Pipeline) else Pipeline.parse(pipeline)
     copy = graph.clone()
     parsed.run(copy, context, observers)
     return copy
@@ -107,6 +107,7 @@ def compile(
     features: Sequence[str] | None = None,
     calibration: Source | None = None,
     preprocess: str | Preprocess | None = None,
+    image_input: bool = False,
     limit: int | None = None,
     example_inputs: Any = None,
     shapes: Shapes | Sequence[Shapes] | None = None,
@@ -134,6 +135,7 @@ def compile(
         mcpu: only the best level of this CPU; ``native`` is the machine at hand.
         features: only these levels.
         calibration, preprocess, limit: as in :func:`optimize`; the preprocessing is noted in the bundle.
+        image_input: the bundle takes images uint8[N,H,W,C] and normalizes them itself, as ``preprocess`` says.
         example_inputs, constants, allow_non_finite: as in :func:`trace`.
         shapes: input shapes by name; a list of them makes one plan each, over shared weights. Ranges are found on the
             first that the calibration data fits, and serve all.
@@ -151,6 +153,9 @@ def compile(
     Raises:
         OctavoError: any mistake in the model, the data or the options; nothing is left half-written.
     """
+    steps = parse_preprocess(preprocess)
+    if image_input:
+        pipeline, steps = fold_normalization(pipeline, steps)
     job = Job(
         model=Model(model, example_inputs, None, dict(constants or {}), allow_non_finite),
         output=Path(output),
@@ -158,7 +163,7 @@ def compile(
         plans=[shapes] if isinstance(shapes, Mapping) else list(shapes or ()),
         pipeline=pipeline,
         calibration=calibration,
-        preprocess=parse_preprocess(preprocess),
+        preprocess=steps,
         limit=limit,
         ranges={**read_ranges(ranges), **(act_ranges or {})},
         name=name,

@@ -22,6 +22,8 @@ from .arrays import ArrayReader
 Feeds: TypeAlias = dict[str, np.ndarray]
 Inputs: TypeAlias = Mapping[str, TensorType]
 
+PIXELS = "the network takes bytes, of an image its pixels as they are: with --preprocess, layout=NHWC,dtype=uint8"
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -107,9 +109,8 @@ def _kind(shape: tuple[int, ...], type: TensorType, name: str, where: str) -> _K
         return "samples"
     if type.rank and len(shape) == type.rank - 1 and _fits(shape, rows):
         return "sample"
-    raise CalibrationError(
-        f"the array for {name} has shape {format_shape(shape)}", where=where, expected=format_shape(type.shape)
-    )
+    what = f"the array for {name} has shape {format_shape(shape)}"
+    raise CalibrationError(what, where=where, expected=format_shape(type.shape), hint=_hint(type))
 
 
 def _fits(shape: tuple[int, ...], wanted: Sequence[object]) -> bool:
@@ -144,16 +145,20 @@ def _check(name: str, array: np.ndarray, type: TensorType, piece: Piece) -> np.n
     wanted = type.shape if piece.complete else type.shape[1:]
     if not _fits(array.shape, wanted):
         what = f"the data for {name} has shape {format_shape(array.shape)}"
-        raise CalibrationError(what, where=piece.where, expected=format_shape(wanted))
+        raise CalibrationError(what, where=piece.where, expected=format_shape(wanted), hint=_hint(type))
     converted = convert(array, type.dtype)
     if converted is None:
-        hint = "scale and normalize the data as in training" if type.dtype.is_float else None
+        hint = "scale and normalize the data as in training" if type.dtype.is_float else _hint(type)
         raise CalibrationError(
             f"the data for {name} has dtype {array.dtype}", where=piece.where, expected=type.dtype.value, hint=hint
         )
     if type.dtype.is_float:
         _check_finite(name, converted, piece)
     return converted
+
+
+def _hint(type: TensorType) -> str | None:
+    return PIXELS if type.dtype is DType.U8 else None
 
 
 def convert(array: np.ndarray, dtype: DType) -> np.ndarray | None:

@@ -37,7 +37,7 @@ PreprocessOption: TypeAlias = Annotated[
         "--preprocess",
         metavar="STEPS",
         help="How images become inputs: imagenet, or options such as resize=256,crop=224,mean=0.5,std=0.5; "
-        "also interpolation, scale, layout, color.",
+        "also interpolation, scale, layout, color, dtype.",
     ),
 ]
 RangesOption: TypeAlias = Annotated[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..ir.op import Stage
 from ..ir.ops.cast import Cast
 from ..ir.ops.image import PIXEL_RANK, NormalizeImage
 from ..ir.ops.shape import Transpose
+from ..ir.pixels import normalize
 from ..ir.types import DType, TensorType
 from .base import Exactness, Pass, PassContext
 from .registry import register_pass
@@ -44,6 +46,9 @@ class ImageInput(Pass):
         numbers = (*self.mean, *self.std, self.scale)
         if not (self.mean and all(self.std) and self.std and self.scale and np.isfinite(numbers).all()):
             raise ParseError("image-input: mean, std and scale are finite numbers, and the last two are not 0")
+        if len(self._counts()) > 1 and max(map(len, (self.mean, self.std))) > 1:
+            what = f"image-input: mean is of {len(self.mean)} channels, std of {len(self.std)}"
+            raise ParseError(what, expected="the same number, or one for all channels")
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
         op = NormalizeImage(self.mean, self.std, self.scale)
@@ -61,6 +66,11 @@ class ImageInput(Pass):
         """The shape of the model's input, from that of the images."""
         n, h, w, c = image
         return (n, c, h, w) if self.layout == "NCHW" else image
+
+    def numbers(self, images: np.ndarray) -> np.ndarray:
+        """What the model takes, float32, for images u8[N, H, W, C]."""
+        numbers = normalize(images, self.scale, self.mean, self.std)
+        return numbers.transpose(0, 3, 1, 2) if self.layout == "NCHW" else numbers
 
     def takes(self, name: str, type: TensorType) -> bool:
         """Whether an input of this name and type may be the one that became an image."""
@@ -85,10 +95,17 @@ class ImageInput(Pass):
             names = ", ".join(value.name for value in images)
             hint = f"name it at the beginning of the pipeline: image-input{{input={images[0].name},...}}"
             raise PassError(f"several inputs can be the image: {names}", where=graph.name, hint=hint)
+        raise self._refusal(graph, obstacles)
+
+    def _refusal(self, graph: Graph, obstacles: Mapping[Value, str | None]) -> PassError:
+        """Says of every input why it is no image, and which layout would make one of them one."""
         shown = "; ".join(f"{value.name} is {value.type}, {obstacle}" for value, obstacle in obstacles.items())
-        counts = self._counts()
-        expected = f"a float input {self._shown(counts)}"
-        raise PassError(f"no input can be an image: {shown}", where=graph.name, expected=expected)
+        channels = " or ".join(map(str, self._counts()))
+        shape = f"[N,{channels},H,W]" if self.layout == "NCHW" else f"[N,H,W,{channels}]"
+        other = replace(self, layout="NHWC" if self.layout == "NCHW" else "NCHW")
+        turned = any(other._obstacle(value.type) is None for value in obstacles)
+        hint = f"layout={other.layout}" if turned else None
+        return PassError(f"no input can be an image: {shown}", where=graph.name, expected=f"float {shape}", hint=hint)
 
     def _obstacle(self, type: TensorType) -> str | None:
         """Why an input of this type cannot become an image, or None."""
@@ -97,7 +114,7 @@ class ImageInput(Pass):
         if type.rank != PIXEL_RANK:
             return f"which has {type.rank} dimensions"
         channels = type.shape[1 if self.layout == "NCHW" else 3]
-        return None if self._fits(channels) else f"which has {channels} channels in {self.layout} order"
+        return None if self._fits(channels) else f"which has {channels} channel(s) in {self.layout} order"
 
     def _fits(self, channels: object) -> bool:
         return channels in self._counts()
@@ -105,11 +122,7 @@ class ImageInput(Pass):
     def _counts(self) -> tuple[int, ...]:
         """How many channels images may have."""
         given = {len(numbers) for numbers in (self.mean, self.std) if len(numbers) > 1}
-        return tuple(given) if given else CHANNELS
-
-    def _shown(self, counts: tuple[int, ...]) -> str:
-        channels = " or ".join(map(str, counts))
-        return f"[N,{channels},H,W]" if self.layout == "NCHW" else f"[N,H,W,{channels}]"
+        return tuple(sorted(given)) if given else CHANNELS
 
     def _feed(self, graph: Graph, value: Value, op: NormalizeImage) -> None:
         """Everything that read the input reads what ``op`` makes of it, in the layout and type that it had."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .session import BenchResult, PeerResult, bench, random_inputs
+from .session import BenchResult, PeerResult, bench, peer_inputs, random_inputs
 from .timing import Ratio, Timing, interleave, pair_ratio, raised_priority
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "bench",
     "interleave",
     "pair_ratio",
+    "peer_inputs",
     "raised_priority",
     "random_inputs",
 ]

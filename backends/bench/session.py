@@ -12,6 +12,7 @@ import numpy as np
 
 from ...ir.errors import ModelError
 from ..bundle.loader import load
+from ..bundle.manifest import Manifest
 from ..bundle.program import Signature
 from .child import Runner
 from .peers import Arrays, Peer, PeerFiles
@@ -104,7 +105,8 @@ def bench(
         bundle = stack.enter_context(load(path, threads=threads, level=level))
         feeds = random_inputs(bundle.manifest.signatures[plan])
         progress(f"{label}: loading", 0, None)
-        runners, failures = start_runners(stack, peers, files, tuple(feeds.values()), threads, level)
+        inputs = peer_inputs(bundle.manifest, feeds) if peers else ()
+        runners, failures = start_runners(stack, peers, files, inputs, threads, level)
         own = partial(timed, bundle.bind(feeds).run, clock_for(threads), settling_for(threads))
         turns: dict[str, Turn] = {"octavo": own, **{peer.name: runner.turn for peer, runner in runners.items()}}
         warm_up(turns, warmup)
@@ -116,6 +118,13 @@ def bench(
             tuple(_result(peer, runner, columns) for peer, runner in runners.items()),
             failures,
         )
+
+
+def peer_inputs(manifest: Manifest, feeds: dict[str, np.ndarray]) -> Arrays:
+    """What a bundle's model takes, in the order of its inputs: numbers, where the bundle takes images."""
+    from ..entrance import entrance_of, model_feeds
+
+    return tuple(model_feeds(entrance_of(str(manifest.made.get("pipeline"))), feeds).values())
 
 
 def start_runners(

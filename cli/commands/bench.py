@@ -107,7 +107,7 @@ def _peers(
         return (), None
     if model is None:
         raise UsageError("--against needs the float network", expected="--model MODEL.onnx")
-    from ...backends.bench import random_inputs
+    from ...backends.bench import peer_inputs, random_inputs
     from ...backends.bench.peers import PeerFiles, chosen_peers, read_runtimes
     from ...backends.cache import default_folder
     from ...backends.data import open_data
@@ -118,10 +118,10 @@ def _peers(
 
     def calibration() -> list[Arrays]:
         if calib is None:
-            return [tuple(random_inputs(signature, seed).values()) for seed in range(RANDOM_CALLS)]
+            return [peer_inputs(manifest, random_inputs(signature, seed)) for seed in range(RANDOM_CALLS)]
         types = input_types(signature)
         batches = open_data(calib, types, preprocess=preprocessing_of(manifest, preprocess), limit=limit)
-        return [tuple(feeds[name] for name in types) for feeds in batches]
+        return [peer_inputs(manifest, {name: feeds[name] for name in types}) for feeds in batches]
 
     runtimes = read_runtimes(against)
     files = PeerFiles(model, calibration, default_folder() / "peers")

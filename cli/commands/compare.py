@@ -91,9 +91,13 @@ def command(
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    """The two networks: how to run them, on what, and the graphs for a look inside."""
+    """The two networks: how to run them, on what, and the graphs for a look inside.
+
+    ``taking`` is ``graph`` behind the passes that change what it takes: data are for its inputs.
+    """
 
     graph: Graph
+    taking: Graph
     reference: Run
     other: Run
     preprocessing: Any
@@ -107,7 +111,7 @@ class _Pair:
         from ...backends.preprocess import Preprocess
 
         steps = Preprocess.parse(preprocess) if preprocess is not None else self.preprocessing
-        inputs = {value.name: value.type for value in self.graph.inputs}
+        inputs = {value.name: value.type for value in self.taking.inputs}
         return open_data(data, inputs, preprocess=steps, limit=limit)
 
     def freeze(self) -> tuple[Graph, Graph]:
@@ -131,26 +135,30 @@ class _Pair:
 def _pair_bundle(model: Model, folder: Path, threads: int | None, data: str, preprocess: str | None) -> _Pair:
     """A model and its bundle, at the shapes of the first plan that the data fits."""
     from ...backends.bundle.loader import load
-    from ...backends.evaluate import fitting_plan, preprocessing_of
+    from ...backends.entrance import entrance_of, model_shapes
+    from ...backends.evaluate import fitting_plan, input_types, preprocessing_of
     from ...backends.job import manifest_ranges
     from ...ir.interpreter import run_graph
 
     bundle = load(folder, threads=threads)
     manifest = bundle.manifest
     signature = fitting_plan(manifest, data, preprocessing_of(manifest, preprocess))
+    pipeline = str(manifest.made.get("pipeline"))
+    entrance = entrance_of(pipeline)
     try:
-        graph = model.trace({spec.name: spec.shape for spec in signature.inputs})
+        graph = model.trace(model_shapes(entrance, input_types(signature)))
+        taking = entrance.entered(graph)
     except OctavoError as error:
         error.where = error.where or f"the inputs of {folder}"
         raise
-    pipeline = manifest.made.get("pipeline")
     return _Pair(
         graph,
-        lambda feeds: run_graph(graph, feeds),
+        taking,
+        lambda feeds: run_graph(taking, feeds),
         bundle.run,
         preprocessing_of(manifest, None),
         None,
-        str(pipeline),
+        pipeline,
         manifest_ranges(manifest),
     )
 
@@ -164,9 +172,8 @@ def _pair_models(model: Model, text: str) -> _Pair:
     if [v.name for v in graph.inputs] != [v.name for v in other.inputs]:
         names = ", ".join(v.name for v in other.inputs)
         raise UsageError(f"the inputs of {text} are {names}", expected=", ".join(v.name for v in graph.inputs))
-    return _Pair(
-        graph, lambda feeds: run_graph(graph, feeds), lambda feeds: run_graph(other, feeds), None, other, None, {}
-    )
+    reference, frozen = (lambda feeds: run_graph(graph, feeds)), (lambda feeds: run_graph(other, feeds))
+    return _Pair(graph, graph, reference, frozen, None, other, None, {})
 
 
 def _failures(outputs: list[Difference], min_sqnr: float | None, max_flips: float | None) -> list[str]:

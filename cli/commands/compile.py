@@ -55,6 +55,12 @@ def command(
     calib: CalibOption = None,
     limit: LimitOption = None,
     preprocess: PreprocessOption = None,
+    image_input: Annotated[
+        bool,
+        typer.Option(
+            "--image-input", help="Take images uint8[N,H,W,C]; the bundle normalizes them as --preprocess says."
+        ),
+    ] = False,
     shape: ShapeTexts = None,
     ranges: RangesOption = None,
     act_range: ActRangeTexts = None,
@@ -89,10 +95,9 @@ def command(
 ) -> None:
     """Compile models into bundles that run without Python, torch or TVM."""
     from ...backends.cache import Cache, default_folder
-    from ...backends.freeze import read_ranges
+    from ...backends.freeze import fold_normalization, parse_preprocess, read_ranges
     from ...backends.job import Job, read_labels
     from ...backends.models import Model
-    from ...backends.preprocess import Preprocess
     from ...backends.shapes import parse_shapes
     from ...backends.targets import resolve_target
     from ...backends.tune import parse_seconds
@@ -103,6 +108,9 @@ def command(
     if save_ranges and not save_ranges.absolute().parent.is_dir():
         raise UsageError("there is no folder for the ranges", where=str(save_ranges))
     selected = resolve_target(target, mcpu, features.split(",") if features is not None else None)
+    steps = parse_preprocess(preprocess)
+    if image_input:
+        pipeline, steps = fold_normalization(pipeline, steps)
     job = Job(
         model=Model(None),
         output=Path(),
@@ -110,7 +118,7 @@ def command(
         plans=parse_shapes(shape or ()),
         pipeline=pipeline,
         calibration=calib,
-        preprocess=Preprocess.parse(preprocess) if preprocess is not None else None,
+        preprocess=steps,
         limit=limit,
         ranges={**read_ranges(ranges), **read_act_ranges(act_range)},
         name=name,

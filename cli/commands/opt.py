@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ...ir.graph import Graph
     from ...passes.observers import PipelineObserver, Time
+    from ...passes.pipeline import Pipeline
 
 
 def command(
@@ -90,11 +91,11 @@ def command(
         timer,
         keeper,
         *_printers(print_after_all, print_after, sys.stderr if json else sys.stdout),
-        *_numerics(graph, check_numerics, preprocess, limit),
+        *_numerics(graph, check_numerics, preprocess, limit, passes),
     ]
     with progress_bar() as progress:
         context = PassContext(
-            calibration=open_calibration(graph, calib, preprocess, limit),
+            calibration=open_calibration(graph, calib, preprocess, limit, passes),
             ranges=fixed,
             report=remark,
             progress=progress,
@@ -142,9 +143,11 @@ def _printers(every: bool, names: Sequence[str] | None, stream: TextIO) -> list[
     return [Print(lambda text: print(text, end="", file=stream), after_passes=chosen)]
 
 
-def _numerics(graph: Graph, data: str | None, preprocess: str | None, limit: int | None) -> list[PipelineObserver]:
+def _numerics(
+    graph: Graph, data: str | None, preprocess: str | None, limit: int | None, passes: Pipeline
+) -> list[PipelineObserver]:
     from ...backends.freeze import open_calibration
     from ...passes.observers import NumericsCheck
 
-    batches = open_calibration(graph, data, preprocess, limit or 4)
+    batches = open_calibration(graph, data, preprocess, limit or 4, passes)
     return [] if batches is None else [NumericsCheck(list(batches), report=remark)]
