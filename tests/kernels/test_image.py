@@ -82,7 +82,7 @@ def test_pixels_equal_their_definition(level: str) -> None:
 def line(lines: dict[str, Array]) -> Array:
     factor, shift = (lines[name][:, np.newaxis] for name in ("factor", "shift"))
     assert factor.dtype == shift.dtype == np.float32
-    exact: Array = np.clip(np.rint(np.arange(256, dtype="float32") * factor + shift), -128, 127).astype("int8")
+    exact: Array = np.clip(np.rint((np.arange(256.0) * factor + shift).astype("float32")), -128, 127).astype("int8")
     return exact
 
 

@@ -28,7 +28,7 @@ SCALE_HIGH, SCALE_LOW, GRID_HIGH, GRID_LOW = range(4)
 class ImageSpec(KernelSpec):
     """Dense pixels uint8[batch, height, width, channels] to bytes of the same order, dense along each row of pixels.
 
-    - ``line``: ``y = int(rint(f32(x * factor) + shift)) + zp``
+    - ``line``: ``y = int(rint(fma(x, factor, shift))) + zp``
     - ``steps``: ``y = int(rint(((x / scale - mean) / std) / grid)) + zp``, where a quotient is a product with the two
       float32 whose sum is the reciprocal: ``fma(x, high, f32(x * low))``
 

@@ -23,7 +23,7 @@ MARGIN = 2.0**-50
 
 
 def fit_lines(op: QImage, channels: int) -> dict[str, Array] | None:
-    """``factor`` and ``shift``, float32[channels], so that ``rint(f32(x * factor) + shift)`` saturates to the answer.
+    """``factor`` and ``shift``, float32[channels], so that ``rint(fma(x, factor, shift))`` saturates to the answer.
 
     There is no such line where the stairs are uneven: when quantization rounds what lies halfway between two bytes,
     as for pixels of -1..1 on a grid of 2 / 255, it is chance where the numbers before fall.
@@ -53,9 +53,9 @@ def _fit_line(row: Array) -> tuple[np.float32, np.float32] | None:
     slope = np.float32((left + right) / 2)
     exact = float(slope) * pixels
     shift = np.float32(((high - exact).min() + (low - exact).max()) / 2)
-    line = PIXELS * slope + shift
-    same = np.array_equal(np.clip(np.rint(line), -128, 127), row) and np.abs(line).max() <= 2 * FURTHEST
-    return (slope, shift) if same else None
+    ends = _rounded(exact + shift)
+    same = all(np.array_equal(np.clip(np.rint(end), -128, 127), row) for end in ends)
+    return (slope, shift) if same and np.abs(ends).max() <= 2 * FURTHEST else None
 
 
 def reciprocal(divisors: Sequence[float]) -> tuple[Array, Array]:
@@ -80,7 +80,11 @@ def steps_divide(op: QImage) -> bool:
 
 def _divides(x: Array, divisors: Sequence[float], quotient: Array) -> bool:
     high, low = reciprocal(divisors)
-    product = x.astype("float64") * high + x * low
-    # A sum that is rounded to float64 first rounds to the same float32, unless it lies at a boundary.
-    bounds = [(product * (1 + margin)).astype("float32") for margin in (-MARGIN, MARGIN)]
-    return all(np.array_equal(bound, quotient) for bound in bounds)
+    ends = _rounded(x.astype("float64") * high + x * low)
+    return all(np.array_equal(end, quotient) for end in ends)
+
+
+def _rounded(sums: Array) -> tuple[Array, Array]:
+    """Two float32 between which those lie that float64 `sums`, whose products are exact, would be if rounded once."""
+    below, above = ((sums * (1 + margin)).astype("float32") for margin in (-MARGIN, MARGIN))
+    return below, above

@@ -41,11 +41,14 @@ class _Arithmetic:
     def of_channels(self, at: int) -> list[Expr]:
         return [vectors[at % len(vectors)] for vectors in self.by_channel]
 
+    def fma(self, x: Expr, factor: Expr, addend: Expr) -> Expr:
+        return intrin(self.ops.f32, f"llvm.fma.v{self.ops.lanes}f32", x, factor, addend)
+
 
 class _Line(_Arithmetic):
     def __call__(self, x: Expr, at: int) -> Expr:
         factor, shift = self.of_channels(at)
-        return self.ops.mul(x, factor) + shift
+        return self.fma(x, factor, shift)
 
 
 class _Steps(_Arithmetic):
@@ -61,4 +64,4 @@ class _Steps(_Arithmetic):
 
     def _divided(self, x: Expr, high: Expr, low: Expr) -> Expr:
         x = self.b.let(x)
-        return intrin(self.ops.f32, f"llvm.fma.v{self.ops.lanes}f32", x, high, self.ops.mul(x, low))
+        return self.fma(x, high, self.ops.mul(x, low))
