@@ -13,6 +13,6 @@ def normalize(pixels: np.ndarray, scale: float, mean: Sequence[float], std: Sequ
     ``pixels`` are [..., channels] of any number type; ``mean`` and ``std`` hold one number for each channel, or one
     for all.
     """
-    with np.errstate(over="ignore"):  # for means and deviations that are no images'
+    with np.errstate(over="ignore"):  # of means and deviations that no images have
         centered = pixels.astype(np.float32) / np.float32(scale) - np.asarray(mean, np.float32)
         return np.asarray(centered / np.asarray(std, np.float32))

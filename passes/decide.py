@@ -201,7 +201,7 @@ def _obstacle(node: Node, keep_float: Sequence[str]) -> str | None:
     if isinstance(node.op, Recurrence):
         return "an error in a state would be there in every later step"
     if isinstance(node.op, NormalizeImage):
-        return "one table with the quantization of its result"
+        return "one kernel with the quantization of its result"
     if rule is Quantization.FLOAT or isinstance(node.op, Quantize | Dequantize):
         return f"{node.op.name} has no integer form"
     if isinstance(node.op, Constant):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from kernels.harness import Array, Case, run_kernels
 from kernels.levels import every_level
 from kernels.quantized import stored, zero_of
 from octavo.backends.tvm.isa import ISAS, Isa
-from octavo.backends.tvm.kernels.image import ImageSpec
+from octavo.backends.tvm.kernels.image import Arithmetic, ImageSpec
 from octavo.backends.tvm.kernels.staircase import fit_lines, reciprocal, steps_divide
 from octavo.ir.ops.integer import QImage
 from octavo.ir.types import per_tensor
@@ -21,6 +21,7 @@ IMAGENET = QImage((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 255.0, per_tenso
 HALVES = QImage((0.5,), (0.5,), 255.0, per_tensor(2 / 255, 0))
 """Pixels of -1..1 on the grid of that range: every pixel lies halfway between two bytes."""
 
+STEPS: tuple[Arithmetic, ...] = ("steps", "short-steps")
 SHAPES = [
     (1, 9, 224, 3, 0),
     (2, 5, 37, 3, 6),
@@ -36,7 +37,7 @@ SHAPES = [
 """Batch, height, width, channels, and bytes between rows."""
 
 
-def image_spec(by: Literal["line", "steps"], batch: int, height: int, width: int, channels: int, gap: int) -> ImageSpec:
+def image_spec(by: Arithmetic, batch: int, height: int, width: int, channels: int, gap: int) -> ImageSpec:
     row = width * channels + gap
     return ImageSpec(batch, height, width, channels, height * row + 2 * gap, row, by)
 
@@ -73,7 +74,8 @@ def test_pixels_equal_their_definition(level: str) -> None:
     isa, rng = ISAS[level], np.random.default_rng(5)
     pairs = [(image_spec("line", *shape), drawn(rng, shape[3])) for shape in SHAPES]
     pairs += [(image_spec("steps", *shape), drawn(rng, shape[3])) for shape in SHAPES]
-    pairs += [(image_spec("steps", 1, 16, 16, 3, 0), HALVES), (image_spec("line", 1, 16, 16, 3, 0), IMAGENET)]
+    pairs += [(image_spec(by, 1, 16, 16, 3, 0), HALVES) for by in STEPS]
+    pairs += [(image_spec("line", 1, 16, 16, 3, 0), IMAGENET)]
     cases, expected = zip(*[image_case(*pair, isa, rng) for pair in pairs], strict=True)
     for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")

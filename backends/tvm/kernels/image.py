@@ -19,9 +19,15 @@ from .strided import Loops, dense_strides, plan_loops
 #: Elements that every level loads at once.
 UNIT = 16
 #: What `pack` takes for each channel, by kind of arithmetic.
-BY_CHANNEL = {"line": ("factor", "shift"), "steps": ("mean", "std_high", "std_low")}
+BY_CHANNEL = {
+    "line": ("factor", "shift"),
+    "steps": ("mean", "std_high", "std_low"),
+    "short-steps": ("mean", "std_high"),
+}
 #: Words of the constant `common`.
 SCALE_HIGH, SCALE_LOW, GRID_HIGH, GRID_LOW = range(4)
+
+Arithmetic = Literal["line", "steps", "short-steps"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,9 @@ class ImageSpec(KernelSpec):
     - ``line``: ``y = int(rint(fma(x, factor, shift))) + zp``
     - ``steps``: ``y = int(rint(((x / scale - mean) / std) / grid)) + zp``, where a quotient is a product with the two
       float32 whose sum is the reciprocal: ``fma(x, high, f32(x * low))``
+    - ``short-steps``: the same where every std is a power of two, so that low is 0
 
-    and both saturate. `batch_stride` and `row_stride` are the output's, in elements. `pack` takes zero_point in the
+    and all saturate. `batch_stride` and `row_stride` are the output's, in elements. `pack` takes zero_point in the
     stored domain; factor and shift, float32[channels]; or mean, std_high and std_low, float32[channels or 1], and
     common: float32[4], the reciprocals of scale and grid.
     """
@@ -43,11 +50,11 @@ class ImageSpec(KernelSpec):
     channels: int
     batch_stride: int
     row_stride: int
-    by: Literal["line", "steps"] = "line"
+    by: Arithmetic = "line"
 
     @property
     def args(self) -> tuple[Arg, ...]:
-        names = (*BY_CHANNEL[self.by], *(["common"] if self.by == "steps" else []))
+        names = (*BY_CHANNEL[self.by], *(["common"] if self.by != "line" else []))
         constants = (Arg(name, "float32", "const") for name in names)
         return (Arg("x", "uint8", "in"), *constants, Arg("params", "int32", "const"), Arg("out", "act", "out"))
 
@@ -73,7 +80,7 @@ class ImageSpec(KernelSpec):
         packed = {
             name: np.broadcast_to(arrays[name].astype("float32"), pixels).reshape(lanes) for name in BY_CHANNEL[self.by]
         }
-        if self.by == "steps":
+        if self.by != "line":
             packed["common"] = arrays["common"].astype("float32")
         return {**packed, "params": pack_params(isa, {"zero_point": arrays["zero_point"]})}
 

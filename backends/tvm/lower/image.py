@@ -38,7 +38,9 @@ def lower_qimage(site: PlanBuilder, node: Node) -> None:
     if (lines := fit_lines(op, channels)) is not None:
         site.call(spec, node.where, {"x": pixels, "out": target}, {**lines, "zero_point": site.stored(0)})
     elif steps_divide(op):
-        site.call(replace(spec, by="steps"), node.where, {"x": pixels, "out": target}, _steps(site, op))
+        steps = _steps(site, op)
+        spec = replace(spec, by="steps" if np.any(steps["std_low"]) else "short-steps")
+        site.call(spec, node.where, {"x": pixels, "out": target}, steps)
     else:
         _through_floats(site, node, target)
     if target is not out:

@@ -57,11 +57,11 @@ class _Steps(_Arithmetic):
         self.common = [b.let(ops.splat(buffers["common"][word])) for word in range(4)]
 
     def __call__(self, x: Expr, at: int) -> Expr:
-        mean, high, low = self.of_channels(at)
+        mean, *std = self.of_channels(at)
         scaled = self._divided(x, self.common[SCALE_HIGH], self.common[SCALE_LOW])
-        normalized = self._divided(scaled - mean, high, low)
+        normalized = self._divided(scaled - mean, *std)
         return self._divided(normalized, self.common[GRID_HIGH], self.common[GRID_LOW])
 
-    def _divided(self, x: Expr, high: Expr, low: Expr) -> Expr:
+    def _divided(self, x: Expr, high: Expr, low: Expr | None = None) -> Expr:
         x = self.b.let(x)
-        return self.fma(x, high, self.ops.mul(x, low))
+        return self.ops.mul(x, high) if low is None else self.fma(x, high, self.ops.mul(x, low))
