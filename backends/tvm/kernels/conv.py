@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,11 +27,11 @@ from .tiling import (
     Tile,
     best_units,
     choose_tile,
+    direct_dots,
     dot_for,
     dot_of,
     gathered_dot,
     joined_dot,
-    weaker_dot,
 )
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
@@ -54,8 +54,10 @@ CACHE_LINE, MOST_AHEAD = 64, 8
 AHEAD_PART = 128
 #: Tasks a kernel is divided into, when it has that many independent parts.
 TASKS = 16
-#: Cuts that may be faster are estimated to take at most that many times as long as the chosen one.
+#: Tiles that may be faster are estimated to take at most that many times as long as the best of their kind.
 MOST_ESTIMATED = 1.35
+#: Accumulators of a small tile: about as many as products take cycles, times those that start in one.
+SMALL = 8
 
 
 @dataclass(frozen=True)
@@ -311,7 +313,11 @@ def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
 def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
-    dot = dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors)
+    return _streamed(dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors), spec, isa)
+
+
+def _streamed(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
+    height, width, length = _runs(spec)
     return replace(dot, streamed=height * width * length * isa.lanes > STREAMED)
 
 
@@ -355,9 +361,9 @@ def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple
 
 def other_cuts(spec: ConvSpec, isa: Isa) -> Iterator[Cut]:
     """Cuts that measurement may find faster than the chosen one, in turn of every kind, the likeliest first."""
-    best = _best_cut(spec, isa)
-    dots = {best.dot: None, _direct_dot(spec, isa): None, gathered_dot(isa): None, weaker_dot(isa): None}
-    kinds = [list(_other_tiles(spec, isa, dot)) for dot in dots if dot is not None]
+    best, ready = _best_cut(spec, isa), gathered_dot(isa)
+    dots = [best.dot, *(_streamed(dot, spec, isa) for dot in direct_dots(isa)), *([ready] if ready else [])]
+    kinds = [list(_near(spec, isa, dot, choices)) for dot in dict.fromkeys(dots) for choices in _tile_kinds(dot)]
     kinds.append([replace(best, cache=cache) for cache in (4 * best.cache, best.cache // 3)])
     plans = {divide(spec, isa, best)}
     for cut in filter(None, itertools.chain.from_iterable(itertools.zip_longest(*kinds))):
@@ -367,14 +373,21 @@ def other_cuts(spec: ConvSpec, isa: Isa) -> Iterator[Cut]:
             yield cut
 
 
-def _other_tiles(spec: ConvSpec, isa: Isa, dot: Dot) -> Iterator[Cut]:
-    """Tiles for `dot` that are estimated not to be much slower than the best one, the cheapest first."""
-    sizes = range(1, min(-(-spec.out_channels // isa.lanes), MOST_VECTORS) + 1)
-    found = [_tile_costs(spec, isa, dot, functools.partial(best_units, size=size)) for size in sizes]
+def _tile_kinds(dot: Dot) -> list[list[TileChoice]]:
+    """Tiles of every size that fill the registers, and small ones, whose epilogue overlaps the next one's products."""
+    sizes = range(1, MOST_VECTORS + 1)
+    large: list[TileChoice] = [functools.partial(best_units, size=size) for size in sizes]
+    small: list[TileChoice] = [functools.partial(best_units, size=size, most=max(1, SMALL // size)) for size in sizes]
+    return [large] if dot.kind == "amx" else [large, small]
+
+
+def _near(spec: ConvSpec, isa: Isa, dot: Dot, choices: Sequence[TileChoice]) -> Iterator[Cut]:
+    """Cuts with tiles that are estimated not to be much slower than the best of `choices`, the cheapest first."""
+    found = [_tile_costs(spec, isa, dot, choose) for choose in choices]
     options = [(cost, tile, by_rows) for ways in found for by_rows, (tile, cost) in enumerate(ways)]
     options.sort(key=lambda option: option[0])
     for cost, tile, by_rows in options:
-        if cost < MOST_ESTIMATED * options[0][0]:
+        if tile.vectors * isa.lanes < spec.out_channels + isa.lanes and cost < MOST_ESTIMATED * options[0][0]:
             yield Cut(dot, tile, bool(by_rows), GATHERED_CACHE if dot.gathered else WEIGHT_CACHE)
 
 

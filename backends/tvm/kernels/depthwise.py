@@ -31,7 +31,8 @@ class DepthwiseSpec(KernelSpec):
 
     `input` describes the padded image from its first byte, `output` the result. Element (n, h, w, c) of the output
     reads channel c of the image from row ``h * stride_h``, column ``w * stride_w`` on. `full_range` says that weights
-    may be -128, which costs the `neon` level some instructions.
+    may be -128, which costs the `neon` level some instructions. `tile`, rows and pixels, replaces the one that the cost
+    model chooses.
 
     `pack` takes weight int8[channels, 1, kernel_h, kernel_w], bias int32[channels], x_zero_point (stored domain) and
     what `Epilogue.pack` takes.
@@ -51,6 +52,7 @@ class DepthwiseSpec(KernelSpec):
     dilation_w: int = 1
     full_range: bool = False
     epilogue: Epilogue = field(default_factory=Epilogue)
+    tile: tuple[int, int] | None = None
 
     @property
     def args(self) -> tuple[Arg, ...]:
@@ -71,6 +73,10 @@ class DepthwiseSpec(KernelSpec):
 
     def instruction(self, isa: Isa) -> str:
         return plan_depthwise(self, isa).kind
+
+    def alternatives(self, isa: Isa) -> tuple[KernelSpec, ...]:
+        _, *others = sorted(_tilings(self, isa), key=_cost)
+        return tuple(replace(self, tile=(plan.rows, plan.pixels)) for plan in others)
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_depthwise(self, isa)
@@ -237,20 +243,27 @@ _TILE_OUTPUTS = {"avx2": 4, "avxvnni": 2, "avx512vnni": 4, "amx": 4, "neon": 4, 
 @functools.cache
 def plan_depthwise(spec: DepthwiseSpec, isa: Isa) -> DepthwisePlan:
     """Cut a depthwise convolution into tiles and tasks for one ISA level."""
+    tilings = _tilings(spec, isa)
+    if spec.tile is not None:
+        return next(plan for plan in tilings if (plan.rows, plan.pixels) == spec.tile)
+    return min(tilings, key=_cost)
+
+
+def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:
+    """With every tile that fits the registers; only single outputs where the taps are a loop."""
     kind = _KINDS[isa.name]
     vectors = _VECTORS[kind]
     geometry = _geometry(spec, vectors * isa.lanes, kind)
     taps = geometry.h.kernel * geometry.w.kernel
     plan = DepthwisePlan(geometry, kind, vectors, isa.lanes, 1, 1, rolled=taps > UNROLLED_TAPS)
     if plan.rolled:
-        return plan
+        return [plan]
     limit = _TILE_OUTPUTS[isa.name]
-    tiles = [
+    return [
         replace(plan, rows=rows, pixels=pixels)
         for rows in range(1, min(1 if kind == "smlal" else limit, geometry.h.count) + 1)
         for pixels in range(1, min(limit // rows, geometry.w.count) + 1)
     ]
-    return min(tiles, key=_cost)
 
 
 def _cost(plan: DepthwisePlan) -> int:

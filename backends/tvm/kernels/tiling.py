@@ -12,8 +12,8 @@ from .base import round_up
 AMX_ROWS = 16
 #: Bytes of K in a row of an AMX tile.
 AMX_DEPTH = 64
-#: Channel vectors of a tile.
-MOST_VECTORS = 12
+#: Units of a tile, and its channel vectors.
+MOST_UNITS, MOST_VECTORS = 2 * AMX_ROWS, 12
 #: Cycles that a kernel needs to configure and release tiles, and until the first products arrive.
 AMX_START = 300
 #: Bytes of K, times lanes, from which on the weights of a register tile are streamed.
@@ -197,9 +197,10 @@ def dot_of(isa: Isa) -> Dot:
     return _DOTS[isa.name]
 
 
-def weaker_dot(isa: Isa) -> Dot | None:
-    """The way where AMX is not worth its start."""
-    return _VNNI if dot_of(isa).kind == "amx" else None
+def direct_dots(isa: Isa) -> tuple[Dot, ...]:
+    """The ways to multiply bytes as they lie in memory, the strongest first."""
+    strongest = dot_of(isa)
+    return (strongest, _VNNI) if strongest.kind == "amx" else (strongest,)
 
 
 def dot_for(isa: Isa, length: int, runs: int, pixels: int, vectors: int) -> Dot:
@@ -240,10 +241,12 @@ def choose_tile(dot: Dot, length: int, pixels: int, outer: int, vectors: int) ->
     return best
 
 
-def best_units(dot: Dot, length: int, pixels: int, outer: int, vectors: int, size: int) -> tuple[Tile, float]:
-    """`choose_tile` for tiles of `size` vectors; the cost is infinite when none fits."""
+def best_units(
+    dot: Dot, length: int, pixels: int, outer: int, vectors: int, size: int, most: int = MOST_UNITS
+) -> tuple[Tile, float]:
+    """`choose_tile` for tiles of `size` vectors and at most `most` units; the cost is infinite when none fits."""
     best = (Tile(1, size), float("inf"))
-    for units in range(1, min(length, 2 * AMX_ROWS) + 1):
+    for units in range(1, min(length, most) + 1):
         if not dot.fits(units, pixels, size):
             continue
         whole, tail = divmod(length, units)
