@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..ir.errors import ToolchainError
 from ..ir.graph import Graph, Value
 from ..ir.op import ExactOp, Quantization
 from ..ir.ops.constant import Constant
@@ -19,16 +16,11 @@ from .bundle.manifest import Json, Manifest
 from .bundle.program import LevelProgram, PlanProgram, Program, Signature, TensorSpec
 from .bundle.weights import WeightStore
 from .bundle.writer import BundleContents, write_bundle
+from .objects import KernelObjects, Progress
 from .plan.builder import Choices, Notes
 from .plan.planner import plan_graph
 from .tvm.isa import get_isa
 from .tvm.kernels.base import KernelSpec
-from .tvm.worker import CodegenError, CodegenPool
-
-Progress = Callable[[str, int, int | None], None]
-
-CHUNK = 6
-"""Kernels compiled by one request: enough to amortize it, few enough to balance the workers."""
 
 FLOAT_TOLERANCE = 1e-4
 """How far float ops may be from the interpreter, relative to the largest element of an output."""
@@ -52,17 +44,17 @@ def compile_graphs(
     name: str,
     prefix: str,
     made: Mapping[str, Json],
+    objects: KernelObjects,
     preprocessing: Json = None,
     labels: tuple[str, ...] | None = None,
     compress: bool = False,
     overwrite: bool = False,
-    jobs: int = 2,
     progress: Progress = lambda label, done, total: None,
     choices: Mapping[str, Choices] | None = None,
 ) -> Manifest:
     """Write the bundle ``output`` for frozen graphs of fixed shapes, one plan each; returns its manifest.
 
-    ``choices`` replace kernels, by level.
+    ``objects`` generates the kernels, of which ``choices`` replaces some, by level.
 
     Raises:
         UnsupportedError: ops without kernels, all at once.
@@ -83,24 +75,22 @@ def compile_graphs(
         tuple(_signature(graph) for graph in graphs),
         tuple(LevelProgram(level.name, features[level.name], level.plans) for level in reversed(levels)),
     )
-    with tempfile.TemporaryDirectory(prefix="octavo-kernels-") as folder:
-        objects = _generate(levels, Path(folder), jobs, progress)
-        contents = BundleContents(
-            name=name,
-            target=target.name,
-            program=program,
-            weights=weights,
-            objects=objects,
-            exactness=exactness(graphs[0]),
-            preprocessing=preprocessing,
-            made=made,
-            decisions=decisions(graphs[0], notes),
-            labels=labels,
-            compress_weights=compress,
-        )
-        progress("link", 0, 1)
-        manifest = write_bundle(output, contents, toolchain=toolchain, overwrite=overwrite)
-        progress("link", 1, 1)
+    contents = BundleContents(
+        name=name,
+        target=target.name,
+        program=program,
+        weights=weights,
+        objects=objects.generate({level.name: level.kernels for level in levels}, progress),
+        exactness=exactness(graphs[0]),
+        preprocessing=preprocessing,
+        made=made,
+        decisions=decisions(graphs[0], notes),
+        labels=labels,
+        compress_weights=compress,
+    )
+    progress("link", 0, 1)
+    manifest = write_bundle(output, contents, toolchain=toolchain, overwrite=overwrite)
+    progress("link", 1, 1)
     return manifest
 
 
@@ -114,41 +104,6 @@ def _plan_level(
         plans.append(plan)
         kernels |= called
     return _Level(name, tuple(plans), kernels)
-
-
-def _generate(levels: Sequence[_Level], folder: Path, jobs: int, progress: Progress) -> tuple[Path, ...]:
-    """Compile every level's kernels into objects in ``folder``, ``jobs`` requests at a time."""
-    requests = [(level.name, chunk) for level in levels for chunk in _chunks(level.kernels)]
-    total = sum(len(level.kernels) for level in levels)
-    progress("kernels", 0, total)
-    done = 0
-    with CodegenPool(jobs) as pool, ThreadPoolExecutor(jobs) as executor:
-        futures = {executor.submit(pool.compile, chunk, level): index for index, (level, chunk) in enumerate(requests)}
-        paths: list[Path] = []
-        try:
-            for future in as_completed(futures):
-                index = futures[future]
-                path = folder / f"kernels{index:04}.o"
-                path.write_bytes(future.result())
-                paths.append(path)
-                done += len(requests[index][1])
-                progress("kernels", done, total)
-        except BaseException as error:
-            # After Ctrl-C, too, nobody waits for what is under way or has not begun.
-            for future in futures:
-                future.cancel()
-            pool.abort()
-            if isinstance(error, CodegenError):
-                hint = "report this model: it is a defect"
-                raise ToolchainError(f"code generation failed: {error}", hint=hint) from error
-            raise
-    return tuple(sorted(paths))
-
-
-def _chunks(kernels: Mapping[str, KernelSpec]) -> Iterator[list[tuple[str, KernelSpec]]]:
-    items = list(kernels.items())
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
 
 
 def _signature(graph: Graph) -> Signature:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,6 @@ from .targets import host_cpu, tunable_level
 if TYPE_CHECKING:
     from .bundle.loader import Bundle
     from .bundle.manifest import Json
-    from .plan.builder import Choices
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,11 @@ class CompileResult:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that decides the bytes of a bundle, and where it goes; ``tune`` is how many seconds to search."""
+    """Everything that decides the bytes of a bundle, and where it goes.
+
+    ``tune`` says how many seconds to search for faster kernels. How many they were decides nothing once all of the
+    search is done.
+    """
 
     model: Model
     output: Path
@@ -89,7 +93,7 @@ class Job:
                 "ranges": {name: list(pair) for name, pair in self.ranges.items()},
                 "labels": None if self.labels is None else list(self.labels),
                 "compress": self.compress,
-                "tune": None if self.tune is None else [self.tune, host_cpu()],
+                "tuned for": None if self.tune is None else host_cpu(),
             }
         )
 
@@ -118,6 +122,7 @@ def run_job(
     """Compile, or copy from the cache."""
     check_destination(job.output, overwrite)
     if job.tune is not None:
+        check_seconds(job.tune, job.tune)
         tunable_level(job.target)
     progress("read the model", 0, None)
     graphs: tuple[Graph, ...] = ()
@@ -130,7 +135,8 @@ def run_job(
         return CompileResult(job.output, manifest, cached=True)
     from .. import __version__
     from .compiler import compile_graphs
-    from .tune import Tuning, tune
+    from .objects import TOGETHER, KernelObjects
+    from .tune import Tuned, Tuning, tune
 
     pipeline = Pipeline.parse(job.pipeline)
     graphs = graphs or job.model.trace_fixed(job.plans)
@@ -145,24 +151,25 @@ def run_job(
         "pipeline": str(pipeline),
         "ranges": {key: [low, high] for key, (low, high) in sorted(freezer.ranges.items())},
     }
-    build = functools.partial(
-        compile_graphs,
-        frozen,
-        name=name,
-        prefix=prefix_of(name),
-        preprocessing=None if job.preprocess is None else job.preprocess.to_json(),
-        labels=job.labels,
-        compress=job.compress,
-        overwrite=overwrite,
-        jobs=jobs,
-        made=made,
-    )
-    choices: Mapping[str, Choices] = {}
-    if job.tune is not None:
-        tuned = tune(frozen, job.target, Tuning(job.tune, cache.folder if cache else None), build, progress)
-        choices, made["tuned"] = tuned.by_level, tuned.to_json()
-    manifest = build(job.target, job.output, choices=choices, progress=progress)
-    if cache and key:
+    tuned: Tuned | None = None
+    with KernelObjects(jobs, TOGETHER if job.tune is None else 1) as objects:
+        build = functools.partial(compile_graphs, frozen, name=name, prefix=prefix_of(name), objects=objects)
+        if job.tune is not None:
+            tuned = tune(frozen, job.target, Tuning(job.tune, cache.folder if cache else None), build, progress)
+            made["tuned"] = tuned.to_json()
+        manifest = build(
+            job.target,
+            job.output,
+            made=made,
+            choices={tuned.level: tuned.choices} if tuned else {},
+            preprocessing=None if job.preprocess is None else job.preprocess.to_json(),
+            labels=job.labels,
+            compress=job.compress,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    # A search that had too little time goes on when the same is compiled again.
+    if cache and key and (tuned is None or tuned.complete):
         cache.store(key, job.output)
     return CompileResult(job.output, manifest)
 
@@ -184,6 +191,9 @@ def prefix_of(name: str) -> str:
     return word if word[:1].isalpha() and word.lower() not in _TAKEN else f"net_{word}".rstrip("_")
 
 
+_UNITS = {"s": 1, "m": 60}
+
+
 def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | None:
     """Class names, from a file with one on each line when it is a path.
 
@@ -200,3 +210,31 @@ def read_labels(labels: Sequence[str] | Path | str | None) -> tuple[str, ...] | 
     if not lines:
         raise UsageError("the file of labels is empty", where=str(labels), expected="one label on each line")
     return lines
+
+
+def read_seconds(text: str) -> float:
+    """``30``, ``30s`` or ``2m`` in seconds.
+
+    Raises:
+        UsageError: it is no positive length of time.
+    """
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        return check_seconds(float(number) * _UNITS[unit], text)
+    except ValueError:
+        return check_seconds(0, text)
+
+
+def check_seconds(seconds: float, given: object) -> float:
+    """A length of time as it is.
+
+    Raises:
+        UsageError: it is none; the error shows what was ``given``.
+    """
+    if not 0 < seconds < math.inf:
+        raise UsageError(
+            f"there is no searching for {given!r}",
+            where="the time to tune",
+            expected="seconds or minutes, such as 30s or 2m",
+        )
+    return seconds

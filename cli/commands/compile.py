@@ -96,11 +96,10 @@ def command(
     """Compile models into bundles that run without Python, torch or TVM."""
     from ...backends.cache import Cache, default_folder
     from ...backends.freeze import fold_normalization, parse_preprocess, read_ranges
-    from ...backends.job import Job, read_labels
+    from ...backends.job import Job, read_labels, read_seconds
     from ...backends.models import Model
     from ...backends.shapes import parse_shapes
     from ...backends.targets import resolve_target
-    from ...backends.tune import parse_seconds
 
     load_files(load)
     if len(models) > 1 and (name or save_ranges):
@@ -124,7 +123,7 @@ def command(
         name=name,
         labels=read_labels(labels),
         compress=compress,
-        tune=parse_seconds(tune) if tune is not None else None,
+        tune=read_seconds(tune) if tune is not None else None,
     )
     run = _Run(
         job=job,

@@ -59,7 +59,8 @@ def test_runs_that_a_tile_copies_equal_their_definition(level: str) -> None:
     check_convs([replace(spec, cut=choose_cut(spec, isa, joined)) for spec in (*POINTWISE, *SPATIAL)], level, 3)
 
 
-def _random_spec(rng: np.random.Generator) -> ConvSpec:
+def random_spec(rng: np.random.Generator) -> ConvSpec:
+    """Any convolution of moderate size."""
     pick = rng.integers
     kernel = (int(pick(1, 5)), int(pick(1, 5))) if rng.random() < 0.6 else (1, 1)
     groups = int(rng.choice([1, 1, 1, 2, 3]))
@@ -84,7 +85,7 @@ def _random_spec(rng: np.random.Generator) -> ConvSpec:
 @pytest.mark.parametrize("level", every_level())
 def test_random_convolutions_equal_their_definition(level: str) -> None:
     rng = np.random.default_rng(11)
-    check_convs([_random_spec(rng) for _ in range(10)], level, 12)
+    check_convs([random_spec(rng) for _ in range(10)], level, 12)
 
 
 @pytest.mark.parametrize(
