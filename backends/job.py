@@ -232,9 +232,5 @@ def check_seconds(seconds: float, given: object) -> float:
         UsageError: it is none; the error shows what was ``given``.
     """
     if not 0 < seconds < math.inf:
-        raise UsageError(
-            f"there is no searching for {given!r}",
-            where="the time to tune",
-            expected="seconds or minutes, such as 30s or 2m",
-        )
+        raise UsageError(f"{given!r} is no time to tune for", expected="seconds or minutes, such as 30s or 2m")
     return seconds

@@ -130,15 +130,27 @@ def tunable_level(target: Target) -> str:
     Raises:
         TargetError: there is none.
     """
-    here = host_levels()
+    here = _readable_levels("compile without --tune")
     levels = [level.name for level in target.levels if level.name in here]
     if not levels:
+        wanted = ", ".join(level.name for level in target.levels)
         raise TargetError(
-            f"kernels of {target.name} cannot be measured on this machine",
-            expected=f"one of the levels {', '.join(here)}",
+            f"kernels for {wanted} cannot be measured on this machine",
+            where=f"target {target.name}",
+            expected=f"one of the levels {', '.join(here)}" if here else None,
             hint="tune on the machine that the bundle is for, or compile without --tune",
         )
     return levels[-1]
+
+
+def _readable_levels(hint: str) -> tuple[str, ...]:
+    """The levels of this machine, where it tells them."""
+    try:
+        return host_levels()
+    except OSError as error:
+        raise TargetError(
+            f"the features of this CPU cannot be read: {error.strerror}", where=str(_CPUINFO), hint=hint
+        ) from error
 
 
 def host_cpu(cpuinfo: str | None = None) -> str:
@@ -176,12 +188,7 @@ def _native_level(target: Target) -> str:
     if here is not target:
         hint = f"--target {here.name}" if here else None
         raise TargetError(f"this machine is {platform.machine()}", where=f"target {target.name}, CPU native", hint=hint)
-    try:
-        levels = host_levels()
-    except OSError as error:
-        raise TargetError(
-            f"the features of this CPU cannot be read: {error.strerror}", where=str(_CPUINFO), hint="name the CPU"
-        ) from error
+    levels = _readable_levels("name the CPU")
     if not levels:
         lowest = target.levels[0]
         raise TargetError(f"this CPU is older than {lowest.name}, the lowest level of {target.name}")

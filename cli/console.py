@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -136,3 +136,15 @@ def format_count(count: int) -> str:
         if count >= limit:
             return f"{count / limit:.3g} {unit}"
     return str(count)
+
+
+def format_tuned(found: Mapping[str, Any]) -> str:
+    """What measuring found, as bundles record it, in a line."""
+    result = f"nothing is faster for certain on {found['level']}"
+    if found["replaced"]:
+        median, low, high = found["ratio"]
+        which = f"{found['replaced']} of {found['kernels']} kernels replaced on {found['level']}"
+        result = f"{which}, {median:.2f} times as fast [{low:.2f}, {high:.2f}]"
+    if found["measured"] < found["alternatives"]:
+        result += f"; there was time for {found['measured']} of {found['alternatives']} alternatives"
+    return result

@@ -50,7 +50,10 @@ class Call:
 
 @dataclass
 class PlanBuilder:
-    """State of planning one graph. Lowerings use the methods; ``finish`` makes the program."""
+    """State of planning one graph. Lowerings use the methods; ``finish`` makes the program.
+
+    ``node`` is what is being lowered; ``choices`` replaces kernels that were measured to be slower than others.
+    """
 
     graph: Graph
     isa: Isa
@@ -58,6 +61,7 @@ class PlanBuilder:
     prefix: str
     notes: Notes = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
+    node: Node | None = None
     kernels: dict[str, KernelSpec] = field(default_factory=dict)
     _views: dict[Value, View] = field(default_factory=dict)
     _borders: dict[Value, Border] = field(default_factory=dict)
@@ -200,7 +204,7 @@ class PlanBuilder:
         constants: Constants | None = None,
     ) -> None:
         """Add a kernel call: ``views`` for inputs and outputs by argument name, ``constants`` for its ``pack``."""
-        spec = self.choices.get(spec, spec)
+        spec = self._measured(spec)
         packed = spec.pack(self.isa, **{name: np.asarray(value) for name, value in (constants or {}).items()})
         reads = spec.over_read(self.isa)
         scratch = 0
@@ -220,6 +224,15 @@ class PlanBuilder:
                 argument.storage.touch(step)
         work = self._work(spec, views, sum(array.nbytes for array in packed.values()))
         self._calls.append(Call(self._symbol(spec), tuple(arguments), spec.tasks(self.isa), label, work))
+
+    def _measured(self, spec: KernelSpec) -> KernelSpec:
+        """The kernel, or the faster one that takes its place."""
+        faster = self.choices.get(spec)
+        if faster is None:
+            return spec
+        if self.node is not None:
+            self.note(self.node, f"tuned: another {_kind(faster)} kernel was faster when measured")
+        return faster
 
     def _work(self, spec: KernelSpec, views: Mapping[str, View], constants: int) -> Work:
         moved = {arg.name: views[arg.name].touched for arg in spec.args if arg.role in ("in", "out")}
@@ -265,7 +278,9 @@ class PlanBuilder:
 
     def note(self, node: Node, text: str) -> None:
         """Say in the decision log which kernel the node got on this level, and why."""
-        self.notes.setdefault(node, {}).setdefault(text, []).append(self.isa.name)
+        levels = self.notes.setdefault(node, {}).setdefault(text, [])
+        if self.isa.name not in levels:
+            levels.append(self.isa.name)
 
     def refuse(self, node: Node, reason: str) -> None:
         """The node has no kernel; every refusal is reported at once, so later nodes find its outputs, of no bytes."""

@@ -102,4 +102,5 @@ def _lower(site: PlanBuilder, node: Node) -> None:
     if odd:
         site.refuse(node, f"no kernel for elements of {odd[0].value}")
         return
+    site.node = node
     lowering.lower(site, node)

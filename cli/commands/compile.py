@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...ir.errors import OctavoError, UsageError
-from ..console import format_bytes, ignore, print_error, print_json, print_text, progress_bar, remark
+from ..console import format_bytes, format_tuned, ignore, print_error, print_json, print_text, progress_bar, remark
 from ..options import (
     ActRangeTexts,
     CalibOption,
@@ -234,14 +234,5 @@ def _print(described: dict[str, Any]) -> None:
     took = "from the cache" if described["cached"] else f"in {described['seconds']:.1f} s"
     print_text(f"  {described['integer_nodes']} of {total} nodes integer, {described['exactness']}")
     if described["tuned"]:
-        print_text(f"  {_tuned(described['tuned'])}")
+        print_text(f"  tuned: {format_tuned(described['tuned'])}")
     print_text(f"  {format_bytes(size)} {took}")
-
-
-def _tuned(found: Mapping[str, Any]) -> str:
-    """What measuring found, in a line."""
-    searched = f"{found['alternatives']} alternatives of {found['kernels']} kernels measured on {found['level']}"
-    if not found["replaced"]:
-        return f"tuned: none is faster for certain ({searched})"
-    median, low, high = found["ratio"]
-    return f"tuned: {found['replaced']} replaced, {median:.2f} times as fast [{low:.2f}, {high:.2f}] ({searched})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..console import format_bytes, format_count, print_json, print_table, print_text
+from ..console import format_bytes, format_count, format_tuned, print_json, print_table, print_text
 from ..options import ConstantTexts, JsonFlag, NonFiniteFlag, ShapeTexts, read_constants
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def _show_bundle(folder: Path, every: bool, json: bool) -> None:
         ("symbols", f"{manifest.prefix}_*"),
         ("made by", f"octavo {manifest.made.get('octavo', '?')}"),
         ("passes", str(manifest.made.get("pipeline", "?")).replace(",", ", ")),
+        *([("tuned", format_tuned(tuned))] if isinstance(tuned := manifest.made.get("tuned"), dict) else []),
     ]
     print_table(("", ""), rows)
     _print_bundle_decisions(manifest, every)

@@ -137,6 +137,32 @@ def test_several_shapes_share_ranges_and_weights(octavo: Octavo, work: Path, tmp
     assert (refused.code, "[1x3x16x16] or [4x3x16x16]" in refused.err) == (9, True), refused.err
 
 
+def test_tuning_is_reported(octavo: Octavo, work: Path, tmp_path: Path) -> None:
+    """How much is found depends on the machine; a time as short as this finds nothing."""
+    arguments = ["compile", work / "tiny.onnx", "--mcpu", "native", "--calib", work / "calib.npz", "--no-cache"]
+    result = octavo(*arguments, "-o", tmp_path / "out", "--tune", "0.001s", "--json")
+    tuned = result.json["tuned"]
+    assert (tuned["level"], tuned["replaced"], tuned["ratio"]) == (result.json["levels"][0], 0, None)
+    assert 0 == tuned["measured"] < tuned["alternatives"]
+    assert f"there was time for 0 of {tuned['alternatives']} alternatives" in octavo("inspect", tmp_path / "out").out
+
+
+def test_what_tuning_found_is_a_line() -> None:
+    from octavo.cli.console import format_tuned
+
+    found = {
+        "level": "avx2",
+        "kernels": 9,
+        "replaced": 2,
+        "alternatives": 30,
+        "measured": 30,
+        "ratio": [1.25, 1.2, 1.3],
+    }
+    assert format_tuned(found) == "2 of 9 kernels replaced on avx2, 1.25 times as fast [1.20, 1.30]"
+    assert format_tuned(found | {"replaced": 0}) == "nothing is faster for certain on avx2"
+    assert format_tuned(found | {"measured": 4}).endswith("; there was time for 4 of 30 alternatives")
+
+
 # What is done with a bundle ----------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,14 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     ([*COMPILE[:6], "--mcpu", "zen9"], 2, "no CPU is named 'zen9'(.|\n)*znver5"),
     ([*COMPILE[:6], "--mcpu", "nativ"], 2, "did you mean native"),
     ([*COMPILE[:6], "--features", "avx2,sse"], 2, "no level 'sse'"),
+    # tuning
+    ([*COMPILE, "--tune", "banana"], 2, "'banana' is no time to tune for(.|\n)*30s or 2m"),
+    ([*COMPILE, "--tune", "0"], 2, "'0' is no time to tune for"),
+    (
+        ["compile", "tiny.onnx", "--calib", "gone", "-o", "{tmp}/out", "--tune", "5s", "--target", "arm-int8"],
+        2,
+        "neon, dotprod, i8mm cannot be measured on this machine(.|\n)*try: tune on the machine",
+    ),
     # data
     (["compile", "tiny.onnx", "-o", "{tmp}/out"], 6, "no calibration data"),
     (["compile", "tiny.onnx", "--calib", "gone", "-o", "{tmp}/out"], 6, "no such file or folder(.|\n)*gone"),
