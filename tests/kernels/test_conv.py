@@ -11,7 +11,7 @@ from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.conv import ConvSpec, choose_cut, plan_conv
 from octavo.backends.tvm.kernels.epilogue import Epilogue
-from octavo.backends.tvm.kernels.tiling import dot_of, joined_dot, weaker_dot
+from octavo.backends.tvm.kernels.tiling import direct_dots, joined_dot
 
 POINTWISE = [
     conv_spec((7, 7), (16, 24)),
@@ -54,7 +54,7 @@ def test_spatial_equals_its_definition(level: str) -> None:
 @pytest.mark.parametrize("level", every_level("avxvnni", "avx512vnni", "amx", "neon", "dotprod"))
 def test_runs_that_a_tile_copies_equal_their_definition(level: str) -> None:
     isa = ISAS[level]
-    joined = joined_dot(weaker_dot(isa) or dot_of(isa))
+    joined = joined_dot(direct_dots(isa)[-1])
     assert joined is not None
     check_convs([replace(spec, cut=choose_cut(spec, isa, joined)) for spec in (*POINTWISE, *SPATIAL)], level, 3)
 
