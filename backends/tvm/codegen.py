@@ -10,8 +10,14 @@ from typing import Any
 import tvm
 from tvm import tirx
 
+from .builder import i64
 from .isa import Isa
 from .kernels.base import KernelSpec, emit
+
+#: What the ABIs of all targets promise of the stack of a function that is called.
+STACK_ALIGNMENT = 16
+
+_untyped: Any = tirx
 
 
 def target_of(isa: Isa) -> Any:
@@ -41,20 +47,40 @@ def _on_host(func: Any, mod: Any, ctx: Any) -> Any:
     return func.with_body(body)
 
 
-def lower(module: Any, target: Any) -> Any:
+def _aligned_stack(isa: Isa) -> Any:
+    """Make functions align their stack for the vectors of a level, so that spilled ones do not straddle cache lines.
+
+    LLVM sees that vectors are spilled when the frame pointer it needs to align the stack may be in use already. A local
+    vector whose address is taken tells it before; asking a cache for it is the least to do with an address.
+    """
+
+    @tirx.transform.prim_func_pass(opt_level=0)
+    def align(func: Any, mod: Any, ctx: Any) -> Any:
+        node = _untyped.decl_buffer((1,), f"int32x{isa.lanes}", "spilled", scope="local", layout=None)
+        address = tirx.address_of(tirx.BufferLoad(node, [i64(0)]))
+        read, data = tirx.IntImm("int32", 0), tirx.IntImm("int32", 1)
+        touch = tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, read, read, data))
+        return func.with_body(tirx.SeqStmt([tirx.AllocBuffer(node), touch, func.body]))
+
+    return align
+
+
+def lower(module: Any, isa: Isa) -> Any:
     """Lower a module of flat PrimFuncs without MakePackedAPI, so that functions keep their C parameters.
 
     LowerTVMBuiltin is left out too: it would turn local arrays into calls to a TVM workspace allocator.
     """
+    target = target_of(isa)
     passes = [tirx.transform.BindTarget(target.with_host(target)), _on_host, tirx.transform.LowerIntrin()]
+    if 4 * isa.lanes > STACK_ALIGNMENT:
+        passes.insert(0, _aligned_stack(isa))
     return tvm.ir.transform.Sequential(passes)(module)
 
 
 def build_module(funcs: Sequence[Any], isa: Isa) -> Any:
     """Compile PrimFuncs into one runtime module (``inspect_source("asm")`` shows its assembly)."""
     module = tvm.IRModule({func.attrs["global_symbol"]: func for func in funcs})
-    target = target_of(isa)
-    return tvm.get_global_func("target.build.llvm")(lower(module, target), target)
+    return tvm.get_global_func("target.build.llvm")(lower(module, isa), target_of(isa))
 
 
 def object_bytes(funcs: Sequence[Any], isa: Isa) -> bytes:
