@@ -34,6 +34,9 @@ BORDERS = [
     BorderSpec(1, 3, 4, 70, 2, 0, 0, 1, StridedView(5 * 400, 400, 70)),
     BorderSpec(1, 1, 9, 5, 0, 4, 0, 4, StridedView(17 * 5, 17 * 5, 5)),
     BorderSpec(1, 4, 4, 9, 1, 1, 1, 1, StridedView(36 * 9, 6 * 9, 9), "float32"),
+    BorderSpec(2, 7, 7, 192, 1, 1, 1, 1, StridedView(81 * 192, 9 * 192, 192)),
+    BorderSpec(1, 9, 4, 250, 2, 1, 1, 3, StridedView(12 * 2100, 2100, 250)),
+    BorderSpec(1, 5, 6, 400, 2, 1, 1, 1, StridedView(8 * 8 * 410, 8 * 410, 410)),
 ]
 
 
@@ -70,7 +73,8 @@ def test_border_fills_nothing_else(level: str) -> None:
         inner = seen[:, spec.top : spec.top + spec.height, spec.left : spec.left + spec.width].copy()
         seen[...] = 5
         seen[:, spec.top : spec.top + spec.height, spec.left : spec.left + spec.width] = inner
-        cases.append(Case(spec, {"out": out, **spec.pack(isa, value=np.array(5))}))
+        cases.append(Case(spec, {"out": out, **spec.pack(isa, value=np.array(5))}, splits=3))
         expected.append(wanted)
+    assert max(spec.parts for spec in BORDERS) > 3
     for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")

@@ -12,6 +12,8 @@ from .base import Arg, Array, KernelSpec, StridedView
 
 #: Bytes of the `value` constant: every vector store takes its prefix.
 VALUE_BYTES = 64
+#: Bytes that are worth a task. They are few because they are dear: a core waits for each line that another wrote last.
+TASK_BYTES = 2048
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class BorderSpec(KernelSpec):
     """The border around `height` x `width` pixels of `channels` elements, inside the padded image `image`.
 
     `image` starts at the first pixel of the padded image, which is ``top + height + bottom`` rows of
-    ``left + width + right`` pixels. One task is one image. `pack` takes value: a stored byte, or a float32.
+    ``left + width + right`` pixels. A task is a part of one image's rows. `pack` takes value: a stored byte,
+    or a float32.
     """
 
     batch: int
@@ -38,7 +41,12 @@ class BorderSpec(KernelSpec):
         return (Arg("value", self.dtype, "const"), Arg("out", self.dtype, "out"))
 
     def tasks(self, isa: Isa) -> int:
-        return self.batch
+        return self.batch * self.parts
+
+    @property
+    def parts(self) -> int:
+        """Tasks of one image. Threads divide its rows as they divide those of the image that they write into it."""
+        return max(1, min(self.height - 1, self.bytes_written // self.batch // TASK_BYTES))
 
     @property
     def bytes_written(self) -> int:
