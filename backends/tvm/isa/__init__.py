@@ -54,8 +54,8 @@ AVX2 = Isa("avx2", "x86", _X86, (), "x86-64-v3", 8, 16)
 AVXVNNI = Isa("avxvnni", "x86", _X86, ("+avxvnni",), "x86-64-v3", 8, 16)
 AVX512VNNI = Isa("avx512vnni", "x86", _X86, _VNNI512, "x86-64-v4", 16, 32)
 AMX = Isa("amx", "x86", _X86, (*_VNNI512, "+amx-tile", "+amx-int8"), "x86-64-v4", 16, 32)
-# Scheduled for a core that keeps the order of instructions, as most without dotprod do: the model of the A55, whose newer
-# instructions are left out, since that of the A53 keeps more values alive than there are registers.
+# Scheduled for a core that keeps the order of instructions, as most without dotprod do: the A55, without what is newer
+# in it, since the model of the A53 keeps more values alive than there are registers.
 _NOT_NEON = ("-dotprod", "-fullfp16", "-rcpc", "-lse", "-rdm", "-crc", "-crypto")
 NEON = Isa("neon", "arm", _ARM, ("+neon", *_NOT_NEON), "cortex-a55", 4, 32)
 DOTPROD = Isa("dotprod", "arm", _ARM, ("+neon", "+dotprod"), "", 4, 32)
