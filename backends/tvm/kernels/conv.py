@@ -21,6 +21,7 @@ from .epilogue import Epilogue
 from .packing import pack_weights
 from .tiling import (
     MOST_VECTORS,
+    SMALL,
     STREAMED,
     Dot,
     Runs,
@@ -56,8 +57,6 @@ AHEAD_PART = 128
 TASKS = 16
 #: Tiles that may be faster are estimated to take at most that many times as long as the best of their kind.
 MOST_ESTIMATED = 1.35
-#: Accumulators of a small tile: about as many as products take cycles, times those that start in one.
-SMALL = 8
 
 
 @dataclass(frozen=True)
@@ -313,12 +312,14 @@ def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
 def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
-    return _streamed(dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors), spec, isa)
+    return _fitted(dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors), spec, isa)
 
 
-def _streamed(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
+def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
+    """With what the costs of tiles depend on."""
     height, width, length = _runs(spec)
-    return replace(dot, streamed=height * width * length * isa.lanes > STREAMED)
+    depth = height * width * length
+    return replace(dot, streamed=depth * isa.lanes > STREAMED, steps=-(-depth // dot.step))
 
 
 def _can_gather(plan: ConvPlan) -> bool:
@@ -362,7 +363,7 @@ def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple
 def other_cuts(spec: ConvSpec, isa: Isa) -> Iterator[Cut]:
     """Cuts that measurement may find faster than the chosen one, in turn of every kind, the likeliest first."""
     best, ready = _best_cut(spec, isa), gathered_dot(isa)
-    dots = [best.dot, *(_streamed(dot, spec, isa) for dot in direct_dots(isa)), *([ready] if ready else [])]
+    dots = [best.dot, *(_fitted(dot, spec, isa) for dot in direct_dots(isa)), *([ready] if ready else [])]
     kinds = [list(_near(spec, isa, dot, choices)) for dot in dict.fromkeys(dots) for choices in _tile_kinds(dot)]
     kinds.append([replace(best, cache=cache) for cache in (4 * best.cache, best.cache // 3)])
     plans = {divide(spec, isa, best)}

@@ -18,6 +18,8 @@ MOST_UNITS, MOST_VECTORS = 2 * AMX_ROWS, 12
 AMX_START = 300
 #: Bytes of K, times lanes, from which on the weights of a register tile are streamed.
 STREAMED = 12_000
+#: Accumulators of a tile whose epilogue overlaps the products of the next one.
+SMALL = 8
 #: What a convolution loses where its AMX tiles are not of one size: they are multiplied and finished one by one.
 UNEVEN = 1.05
 
@@ -58,7 +60,8 @@ class Dot:
 
     `step` is the bytes of K that one iteration of the inner loop consumes, `unit` what a run of K is padded to.
     A packed weight takes `weight_bytes` bytes. There are `registers` vector registers. Weights are `streamed` when
-    those of a register tile do not stay in the first-level cache.
+    those of a register tile do not stay in the first-level cache. The epilogue of a tile comes after `steps` steps of
+    K; 0 means so many that it does not matter.
     """
 
     kind: str
@@ -67,6 +70,7 @@ class Dot:
     registers: int
     weight_bytes: int = 1
     streamed: bool = False
+    steps: int = 0
 
     @property
     def instruction(self) -> str:
@@ -94,6 +98,13 @@ class Dot:
     def loop(self) -> str:
         """What the loop over K is like: where bytes come from makes no difference to it."""
         return self.kind.removesuffix("/joined")
+
+    def _waiting(self, tile: int) -> float:
+        """What is lost at the end of a tile of so many accumulators: large ones overlap less with the next.
+
+        Measured for K of 16 to 384 with 32 registers, of which a large tile leaves none to finish it.
+        """
+        return 0.1 * max(0, tile - SMALL) * tile if self.registers == 32 else 0
 
     def fits(self, units: int, pixels: int, vectors: int) -> bool:
         """Whether the accumulators of `units` x `pixels` pixels and the operands of one step stay in registers."""
@@ -125,7 +136,8 @@ class Dot:
             resident = tile + 2 * vectors + 3 <= self.registers
             return 4 * tile + 2.5 * count + (0.5 * vectors if resident else tile)
         if kind == "vnni":
-            return max(tile, 10) + (0.2 * count + vectors if self.streamed else 0.35 * (count + vectors))
+            loads = 0.2 * count + vectors if self.streamed else 0.35 * (count + vectors)
+            return max(tile, 10) + loads + (self._waiting(tile) / self.steps if self.steps else 0)
         if kind == "smlal":
             return 12 * tile + count + 2 * vectors
         if kind == "chains":
@@ -183,8 +195,14 @@ def gathered_dot(isa: Isa) -> Dot | None:
 
 
 def joined_dot(dot: Dot) -> Dot | None:
-    """The same products of bytes that a tile copies, so that short runs of K are not padded one by one."""
-    return replace(dot, kind=f"{dot.kind}/joined") if dot.kind in ("vnni", "sdot", "smlal", "chains") else None
+    """The same products of bytes that a tile copies, so that short runs of K are not padded one by one.
+
+    Copying and finishing a tile takes registers; small tiles read too soon what was just copied.
+    """
+    if dot.kind not in ("vnni", "sdot", "smlal", "chains"):
+        return None
+    registers = min(dot.registers, 26) if dot.kind == "vnni" else dot.registers
+    return replace(dot, kind=f"{dot.kind}/joined", registers=registers, steps=0)
 
 
 def word_dot(isa: Isa) -> Dot | None:
