@@ -316,10 +316,11 @@ def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
 
 
 def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
-    """With what the costs of tiles depend on."""
+    """With what the costs of tiles depend on: large tiles have whole vectors of bytes, by which tables are looked up."""
     height, width, length = _runs(spec)
     depth = height * width * length
-    return replace(dot, streamed=depth * isa.lanes > STREAMED, steps=-(-depth // dot.step))
+    steps = 0 if spec.epilogue.table else -(-depth // dot.step)
+    return replace(dot, streamed=depth * isa.lanes > STREAMED, steps=steps)
 
 
 def _can_gather(plan: ConvPlan) -> bool:
