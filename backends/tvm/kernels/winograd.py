@@ -295,8 +295,8 @@ def gain(spec: WinogradSpec, isa: Isa) -> float:
 
 #: Bytes of filters of one layer above which the memory they take is not worth the time.
 MOST_BYTES = 2_400_000
-#: Below this it is not worth the memory either.
-LEAST_GAIN = 1.2
+#: Below this it is not worth the memory either. Processors that multiply half as fast gain 1.6 where 1.09 is estimated.
+LEAST_GAIN = 1.08
 
 
 def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None, float]:
