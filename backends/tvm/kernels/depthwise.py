@@ -233,6 +233,8 @@ _KINDS: dict[str, DotKind] = {
     "dotprod": "sdot",
     "i8mm": "sdot",
 }
+#: What it costs that one pixel is finished while others hold some of sixteen registers.
+SPILLED = 1.1
 #: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.
 _VECTORS: dict[DotKind, int] = {"vnni": 4, "pmaddwd": 2, "sdot": 2, "smlal": 4}
 #: Outputs of a tile at most: columns are brought together for more outputs, but accumulators must share the registers
@@ -266,7 +268,7 @@ def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:
     ]
 
 
-def _cost(plan: DepthwisePlan) -> int:
+def _cost(plan: DepthwisePlan) -> float:
     """Instructions for one channel block, roughly: bringing columns together, dot products, epilogue."""
     geometry, v = plan.geometry, plan.vectors
     columns = {
@@ -276,7 +278,7 @@ def _cost(plan: DepthwisePlan) -> int:
     dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
     outputs = plan.rows * plan.pixels
     one = len(columns) * (len(plan.taps) + shuffles) + outputs * v * (geometry.w.kernel * plan.groups * dot + 6)
-    return plan.row_tiles * plan.pixel_tiles * one
+    return plan.row_tiles * plan.pixel_tiles * one * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
 
 
 def _geometry(spec: DepthwiseSpec, width: int, kind: DotKind) -> Geometry:
