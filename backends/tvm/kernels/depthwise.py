@@ -176,6 +176,11 @@ class DepthwisePlan:
         """Dot products of one column."""
         return -(-len(self.taps) // self.group)
 
+    def groups_of(self, row: int) -> list[int]:
+        """The dot products of one column that a row of the tile has taps in."""
+        h, taps = self.geometry.h, self.taps
+        return sorted({taps.index(row * h.stride + k * h.dilation) // self.group for k in range(h.kernel)})
+
     @property
     def block_weights(self) -> int:
         """Weights of one channel block."""
@@ -276,8 +281,8 @@ def _cost(plan: DepthwisePlan) -> float:
     }
     shuffles = 0 if plan.kind == "smlal" else plan.groups * (8 if plan.group == 4 else 2)
     dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
-    outputs = plan.rows * plan.pixels
-    one = len(columns) * (len(plan.taps) + shuffles) + outputs * v * (geometry.w.kernel * plan.groups * dot + 6)
+    products = sum(len(plan.groups_of(row)) for row in range(plan.rows)) * geometry.w.kernel * dot
+    one = len(columns) * (len(plan.taps) + shuffles) + plan.pixels * v * (products + 6 * plan.rows)
     return plan.row_tiles * plan.pixel_tiles * one * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
 
 

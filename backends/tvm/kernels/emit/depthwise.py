@@ -129,20 +129,12 @@ class _Tile:
             for group in range(plan.groups):
                 taps = plan.taps[group * plan.group : (group + 1) * plan.group]
                 operands = self._gathered([x + (tap * plan.geometry.h.x + column * w.x) for tap in taps])
-                for row in self._rows_with(taps):
+                for row in (row for row in range(plan.rows) if group in plan.groups_of(row)):
                     for pixel, k in found:
                         self._accumulate(acc, row * plan.pixels + pixel, operands, weight + self._at(row, k, group))
             for pixel, k in found:
                 if k == w.kernel - 1:
                     finish(pixel)
-
-    def _rows_with(self, taps: Sequence[int]) -> list[int]:
-        h = self.plan.geometry.h
-        return [
-            row
-            for row in range(self.plan.rows)
-            if any(row * h.stride + k * h.dilation in taps for k in range(h.kernel))
-        ]
 
     def _at(self, row: int, column: int, group: int) -> int:
         plan = self.plan
