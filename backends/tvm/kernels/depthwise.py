@@ -238,6 +238,8 @@ _KINDS: dict[str, DotKind] = {
     "dotprod": "sdot",
     "i8mm": "sdot",
 }
+#: Vectors of weights that stay in registers on ARM.
+RESIDENT = 12
 #: What it costs that one pixel is finished while others hold some of sixteen registers.
 SPILLED = 1.1
 #: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.
@@ -281,8 +283,10 @@ def _cost(plan: DepthwisePlan) -> float:
     }
     shuffles = 0 if plan.kind == "smlal" else plan.groups * (8 if plan.group == 4 else 2)
     dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
-    products = sum(len(plan.groups_of(row)) for row in range(plan.rows)) * geometry.w.kernel * dot
-    one = len(columns) * (len(plan.taps) + shuffles) + plan.pixels * v * (products + 6 * plan.rows)
+    products = sum(len(plan.groups_of(row)) for row in range(plan.rows)) * geometry.w.kernel
+    if plan.kind == "sdot" and products * v > RESIDENT:
+        dot = 2
+    one = len(columns) * (len(plan.taps) + shuffles) + plan.pixels * v * (products * dot + 6 * plan.rows)
     return plan.row_tiles * plan.pixel_tiles * one * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
 
 
