@@ -42,7 +42,8 @@ class Manifest:
 
     ``exactness`` is ``bit-exact`` or the stated tolerance; ``made`` says how the bundle came to be (octavo's version,
     the pipeline's text, the source model's digest); ``weights`` is ``file`` or ``embedded``. ``work`` says by level and
-    plan what each step computes and moves, in the order of the steps; None in bundles that older versions made.
+    plan what each step computes and moves, in the order of the steps, and ``memory`` what a run needs
+    (`describe_memory`); both are None in bundles that older versions made.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Manifest:
     made: Mapping[str, Json]
     decisions: Json
     work: Json = None
+    memory: Json = None
 
     @property
     def library(self) -> str:
@@ -84,6 +86,7 @@ class Manifest:
             "made": dict(self.made),
             "decisions": self.decisions,
             "work": self.work,
+            "memory": self.memory,
         }
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -126,6 +129,26 @@ def describe_work(program: Program) -> Json:
     return {
         level.name: [
             [{key: value for key, value in asdict(step.work).items() if value} for step in plan.steps]
+            for plan in level.plans
+        ]
+        for level in program.levels
+    }
+
+
+def describe_memory(program: Program) -> Json:
+    """Bytes that a run of each plan needs, by level.
+
+    ``values`` between layers, of which at most ``alive`` are needed at once, ``scratch`` for each thread, and what its
+    steps read and write together, constants included, as ``moved``.
+    """
+    return {
+        level.name: [
+            {
+                "values": plan.arena_bytes,
+                "alive": plan.alive_bytes,
+                "scratch": plan.scratch_bytes,
+                "moved": sum(step.work.read + step.work.written + step.work.constants for step in plan.steps),
+            }
             for plan in level.plans
         ]
         for level in program.levels
@@ -232,6 +255,7 @@ def _parse(document: _Reader) -> Manifest:
         made={key: reader.value for key, reader in document["made"].mapping().items()},
         decisions=document["decisions"].value,
         work=document.value.get("work"),
+        memory=document.value.get("memory"),
     )
 
 

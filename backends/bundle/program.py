@@ -96,13 +96,15 @@ class PlanProgram:
     """The steps for one set of input shapes.
 
     ``arena_bytes`` hold every intermediate value; kernels may read, never write, ``slack`` bytes beyond.
-    ``scratch_bytes`` are private to each piece of a step that runs at the same time as another.
+    ``scratch_bytes`` are private to each piece of a step that runs at the same time as another. ``alive_bytes`` is the
+    most that values take which are needed at the same time: no arena is smaller.
     """
 
     arena_bytes: int
     slack: int
     steps: tuple[Step, ...]
     scratch_bytes: int = 0
+    alive_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,16 @@ from pathlib import Path
 from ...ir.errors import BundleError, ToolchainError
 from .example import example_program
 from .link import Toolchain, check_objects, compile_unit, find_toolchain, link_library, link_relocatable
-from .manifest import FILE_NAME, FileRecord, Json, Manifest, describe_levels, describe_work, digest_file
+from .manifest import (
+    FILE_NAME,
+    FileRecord,
+    Json,
+    Manifest,
+    describe_levels,
+    describe_memory,
+    describe_work,
+    digest_file,
+)
 from .program import Program
 from .sequencer import WeightsLink, public_header, translation_unit
 from .weights import HEADER_BYTES, WeightStore
@@ -157,6 +166,7 @@ def _describe(contents: BundleContents, build: str, files: Mapping[str, FileReco
         made=contents.made,
         decisions=contents.decisions,
         work=describe_work(contents.program),
+        memory=describe_memory(contents.program),
     )
 
 

@@ -20,7 +20,7 @@ from ..bundle.program import Place, PlanProgram, Ref, Step, Work
 from ..bundle.weights import WeightStore
 from ..tvm.isa import Isa
 from ..tvm.kernels.base import Arg, KernelSpec
-from .memory import aligned, assign_offsets
+from .memory import aligned, assign_offsets, most_alive
 from .moves import Border, border_spec, copy_spec
 from .views import ITEM_BYTES, Storage, View, dense_strides
 
@@ -316,12 +316,13 @@ class PlanBuilder:
             ops = [UnsupportedOp(name, tuple(places), reason) for (name, reason), places in self._refused.items()]
             raise UnsupportedError(tuple(ops), hint="keep these nodes out of the compiled network, or report the model")
         self._bind_outputs()
-        arena = assign_offsets(s for s in self._storages if s.place is Place.ARENA)
+        storages = [storage for storage in self._storages if storage.place is Place.ARENA]
+        arena = assign_offsets(storages)
         steps = tuple(
             Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label, work=call.work)
             for call in self._calls
         )
-        return PlanProgram(arena, aligned(self._slack), steps, self._scratch)
+        return PlanProgram(arena, aligned(self._slack), steps, self._scratch, most_alive(storages))
 
     def _bind_outputs(self) -> None:
         """Let the last kernels write into the user's buffers, or copy where they cannot."""

@@ -31,6 +31,16 @@ def assign_offsets(storages: Iterable[Storage]) -> int:
     return total
 
 
+def most_alive(storages: Iterable[Storage]) -> int:
+    """The most bytes of storages, each aligned, that live during one step: what no placement goes below."""
+    alive: dict[int, int] = {}
+    for storage in storages:
+        if storage.first is not None:
+            for step in range(storage.first, storage.last + 1):
+                alive[step] = alive.get(step, 0) + aligned(storage.bytes)
+    return max(alive.values(), default=0)
+
+
 def _lowest_gap(taken: list[tuple[int, int]], size: int) -> int:
     offset = 0
     for start, end in taken:

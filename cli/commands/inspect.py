@@ -13,6 +13,9 @@ import typer
 from ..console import format_bytes, format_count, format_tuned, print_json, print_table, print_text
 from ..options import ConstantTexts, JsonFlag, NonFiniteFlag, ShapeTexts, read_constants
 
+MEMORY = ("values", "alive", "scratch", "moved")
+"""What a bundle says of a plan's memory, in bytes."""
+
 if TYPE_CHECKING:
     from ...backends.bundle.manifest import Manifest
     from ...backends.models import Model
@@ -135,6 +138,7 @@ def _show_bundle(folder: Path, every: bool, json: bool) -> None:
         rows += [(f"input{label}", f"{t.name} {t.dtype}{list(t.shape)}{_grid(t)}") for t in plan.inputs]
         rows += [(f"output{label}", f"{t.name} {t.dtype}{list(t.shape)}{_grid(t)}") for t in plan.outputs]
     rows += [
+        *_memory_rows(manifest),
         ("answers", manifest.exactness),
         *([("preprocess", _preprocessing(manifest))] if manifest.preprocessing is not None else []),
         ("files", ", ".join(f"{name} {format_bytes(f.bytes)}" for name, f in manifest.files.items())),
@@ -145,6 +149,22 @@ def _show_bundle(folder: Path, every: bool, json: bool) -> None:
     ]
     print_table(("", ""), rows)
     _print_bundle_decisions(manifest, every)
+
+
+def _memory_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """What a run on the best level needs, a row for each plan."""
+    level = manifest.levels[0].name
+    plans = manifest.memory.get(level) if isinstance(manifest.memory, dict) else None
+    if not isinstance(plans, list):
+        return []
+    rows: list[tuple[str, str]] = []
+    for number, found in enumerate(plans):
+        assert isinstance(found, dict)
+        values, alive, scratch, moved = (format_bytes(int(str(found[key]))) for key in MEMORY)
+        label = "memory" if len(plans) == 1 else f"memory of plan {number}"
+        used = f"{values} for values, {alive} of them alive at once; {scratch} for each thread"
+        rows.append((label, f"{used}; a run moves {moved} ({level})"))
+    return rows
 
 
 def _grid(tensor: object) -> str:

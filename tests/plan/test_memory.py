@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from octavo.backends.bundle.program import Place
-from octavo.backends.plan.memory import ALIGNMENT, assign_offsets
+from octavo.backends.plan.memory import ALIGNMENT, assign_offsets, most_alive
 from octavo.backends.plan.views import Storage
 
 
@@ -39,6 +39,11 @@ def test_the_arena_is_no_larger_than_all_storages_together(made: list[Storage]) 
     assert assign_offsets(made) <= sum(-(-s.bytes // ALIGNMENT) * ALIGNMENT for s in made)
 
 
+@given(storages())
+def test_no_arena_is_smaller_than_what_is_alive_at_once(made: list[Storage]) -> None:
+    assert assign_offsets(made) >= most_alive(made)
+
+
 def test_a_chain_needs_two_buffers() -> None:
     chain = []
     for step in range(50):
@@ -46,7 +51,7 @@ def test_a_chain_needs_two_buffers() -> None:
         storage.touch(step)
         storage.touch(step + 1)
         chain.append(storage)
-    assert assign_offsets(chain) == 2 * 640
+    assert assign_offsets(chain) == most_alive(chain) == 2 * 640
 
 
 def test_an_untouched_storage_takes_no_room() -> None:

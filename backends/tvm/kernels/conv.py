@@ -37,8 +37,9 @@ from .tiling import (
 
 #: Packed weights of one task stay below this, so that they live in the first-level cache.
 WEIGHT_CACHE = 24 * 1024
-#: The same where every task makes its pixels ready first: from the second-level cache weights come fast enough.
-GATHERED_CACHE = 192 * 1024
+#: The same where every task makes its pixels ready first: from the second-level cache weights come fast enough, and
+#: processors with smmla have a large one.
+GATHERED_CACHE, PAIRED_CACHE = 192 * 1024, 512 * 1024
 #: Bytes of pixels that were made ready, which lie on the stack.
 MOST_GATHERED = 64 * 1024
 #: Blocks of channels from which on pairs of pixels are worth being laid side by side.
@@ -348,8 +349,14 @@ def _worth_joining(plan: ConvPlan) -> bool:
 def choose_cut(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice = choose_tile) -> Cut:
     """The cheaper one of both ways to tile a convolution that multiplies by `dot`, with the tiles of `choose`."""
     (tile, cost), (by_rows, row_cost) = _tile_costs(spec, isa, dot, choose)
-    cache = GATHERED_CACHE if dot.gathered else WEIGHT_CACHE
+    cache = _weight_cache(dot)
     return Cut(dot, by_rows, True, cache) if row_cost < 0.97 * cost else Cut(dot, tile, False, cache)
+
+
+def _weight_cache(dot: Dot) -> int:
+    if dot.kind == "smmla/pairs":
+        return PAIRED_CACHE
+    return GATHERED_CACHE if dot.gathered else WEIGHT_CACHE
 
 
 def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple[tuple[Tile, float], ...]:
@@ -390,7 +397,7 @@ def _near(spec: ConvSpec, isa: Isa, dot: Dot, choices: Sequence[TileChoice]) -> 
     options.sort(key=lambda option: option[0])
     for cost, tile, by_rows in options:
         if tile.vectors * isa.lanes < spec.out_channels + isa.lanes and cost < MOST_ESTIMATED * options[0][0]:
-            yield Cut(dot, tile, bool(by_rows), GATHERED_CACHE if dot.gathered else WEIGHT_CACHE)
+            yield Cut(dot, tile, bool(by_rows), _weight_cache(dot))
 
 
 def divide(spec: ConvSpec, isa: Isa, cut: Cut) -> ConvPlan:

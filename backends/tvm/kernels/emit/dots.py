@@ -21,6 +21,8 @@ from ..base import round_up
 from ..conv import CACHE_LINE, COPIED, ahead_part
 from ..tiling import AMX_DEPTH, AMX_ROWS, Dot, Runs
 
+#: Bytes of K in a step over pairs of pixels.
+PAIRED_DEPTH = 32
 #: Steps of K of which the first one is emitted apart, to begin the sums. It costs each of the others two instructions.
 MOST_PEELED = 8
 
@@ -408,7 +410,7 @@ class PairedDots(SmmlaDots):
 
     def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
         depth = operands.runs.count * operands.runs.padded
-        super().__init__(b, ops, replace(operands, runs=Runs(1, 1, depth, depth, operands.runs.chunk)))
+        super().__init__(b, ops, replace(operands, runs=Runs(1, 1, depth, depth, PAIRED_DEPTH)))
         self.source, self.size = operands, round_up(pixels, 2) * depth
 
     def begin(self) -> None:
