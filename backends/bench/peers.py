@@ -1,8 +1,8 @@
 """Other runtimes with the same network: which forms of it are measured, and their files, made by their own quantizers.
 
-ONNX Runtime quantizes to QDQ after its pre-process step, as its manual advises: u8 activations, s8 weights per
-channel, min-max. OpenVINO runs what NNCF makes of the float network, the same QDQ file, and the float network in
-bf16: which of them is fastest depends on the network.
+ONNX Runtime quantizes to QDQ after its pre-process step, as its manual advises: u8 activations (s8 for ARM), s8
+weights per channel, min-max. OpenVINO runs what NNCF makes of the float network, the same QDQ file, and the float
+network in bf16: which of them is fastest depends on the network.
 """
 
 from __future__ import annotations
@@ -140,10 +140,11 @@ class PeerFiles:
 
         return op_types(self.source)
 
-    def qdq(self, *, per_channel: bool = True) -> Path:
-        """Static int8 by ONNX Runtime."""
-        name = self._name("int8-channel" if per_channel else "int8-tensor", "onnxruntime", calibrated=True)
-        return self._made(f"{name}.onnx", lambda path: _write_qdq(self.source, path, self._calls, per_channel))
+    def qdq(self, *, per_channel: bool = True, signed: bool = False) -> Path:
+        """Static int8 by ONNX Runtime; activations are u8, or s8 if signed: on ARM the fewer instructions."""
+        form = ("int8-channel" if per_channel else "int8-tensor") + ("-signed" if signed else "")
+        name = self._name(form, "onnxruntime", calibrated=True)
+        return self._made(f"{name}.onnx", lambda path: _write_qdq(self.source, path, self._calls, per_channel, signed))
 
     def dynamic(self) -> Path:
         """s8 weights per channel by ONNX Runtime, activations quantized anew in each call."""
@@ -200,7 +201,7 @@ class PeerFiles:
 # ONNX Runtime ------------------------------------------------------------------------------------------------------
 
 
-def _write_qdq(source: Path, target: Path, calls: Sequence[Arrays], per_channel: bool) -> None:
+def _write_qdq(source: Path, target: Path, calls: Sequence[Arrays], per_channel: bool, signed: bool) -> None:
     import onnxruntime
     from onnxruntime import quantization
 
@@ -223,7 +224,7 @@ def _write_qdq(source: Path, target: Path, calls: Sequence[Arrays], per_channel:
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=per_channel,
-            activation_type=quantization.QuantType.QUInt8,
+            activation_type=quantization.QuantType.QInt8 if signed else quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
 

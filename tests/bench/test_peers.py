@@ -74,6 +74,16 @@ def test_onnxruntime_gets_unsigned_activations_and_weights_per_channel(files: Pe
     assert sqnr(answer(files.source, inputs), answer(files.path("qdq"), inputs)) > 25
 
 
+def test_activations_are_signed_where_asked(files: PeerFiles) -> None:
+    signed = files.qdq(signed=True)
+    graph = onnx.load(signed).graph
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert {constants[node.input[2]].dtype for node in activations} == {np.dtype(np.int8)}
+    inputs = calls(1)[0]
+    assert sqnr(answer(files.source, inputs), answer(signed, inputs)) > 25
+
+
 def test_files_are_made_once_for_the_same_data(files: PeerFiles, network: Path) -> None:
     again = PeerFiles(network, calls, files.folder)
     assert again.path("qdq") == files.path("qdq")
