@@ -15,7 +15,7 @@ from typing import Any
 
 from support.missing import MissingError
 
-from . import accuracy, arm, calibrators, compiling, cycles, profiles, report, results, sparsity, speed
+from . import accuracy, arm, arm_peer, calibrators, compiling, cycles, profiles, report, results, sparsity, speed
 from .subjects import SUBJECTS
 
 Measure = Callable[[str, argparse.Namespace], Any]
@@ -33,6 +33,8 @@ PARTS: dict[str, tuple[Sequence[str], Measure]] = {
     "sparsity": (sparsity.LEVELS, lambda name, given: sparsity.measure(name, given.rounds)),
     "sparse_networks": (sparsity.NETWORKS, lambda name, given: sparsity.measure_network(name, given.rounds)),
     "compiling": (("mobilenet_v2", *compiling.CHAINS), lambda name, _: compiling.measure(name)),
+    # Last, for it fetches what it runs: where it cannot, everything else has been measured.
+    "arm_peer": (arm.MODELS, lambda name, _: arm_peer.measure(name)),
 }
 
 

@@ -63,14 +63,22 @@ def _counter(folder: Path, prefix: str, scratch: Path) -> Callable[[str, int], _
     )  # fmt: skip
 
     def count(cpu: str, times: int) -> _Count:
-        options = ["-plugin", f"{plugin},steps=on"]
-        words = ["qemu-aarch64", *options, str(program), str(folder / "weights.bin"), str(times)]
-        environment = os.environ | {"QEMU_CPU": cpu}
-        result = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
-        total = re.search(r"instructions (\d+)", result.stderr)
-        assert total, result.stderr
+        words = (program, folder / "weights.bin", str(times))
+        total, result = run_counted(cpu, f"{plugin},steps=on", words, os.environ)
         steps = {int(step): int(number) for step, number in re.findall(r"step (\d+) (\d+)", result.stderr)}
         layers = result.stdout.splitlines()
-        return _Count(int(total[1]), [(layer, steps[step]) for step, layer in enumerate(layers)])
+        return _Count(total, [(layer, steps[step]) for step, layer in enumerate(layers)])
 
     return count
+
+
+def run_counted(
+    cpu: str, plugin: str, words: Sequence[str | Path], environment: Mapping[str, str]
+) -> tuple[int, subprocess.CompletedProcess[str]]:
+    """The instructions of a guest process on a CPU, and what it wrote; `words` are QEMU's after the plugin."""
+    command = ["qemu-aarch64", "-plugin", plugin, *words]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, env={**environment, "QEMU_CPU": cpu})
+    total = re.search(r"^instructions (\d+)", result.stderr, re.MULTILINE)
+    if result.returncode or not total:
+        raise RuntimeError(f"on {cpu} the guest ended with status {result.returncode}: {result.stderr.strip()}")
+    return int(total[1]), result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from support.missing import MissingError
 
 from benchmarks import __main__ as program
-from benchmarks import report, results, sparsity
+from benchmarks import arm_peer, report, results, sparsity
 from benchmarks.pages import performance
 from benchmarks.subjects import SUBJECTS, cosine, overlap, text
 
@@ -102,11 +103,40 @@ def test_the_fastest_other_runtime_is_shown(tmp_path: Path) -> None:
     assert "| ResNet-18 | 1 | **0.50** [0.40, 0.60] | **3.00** [2.90, 3.10] |" in page[free:]
 
 
-def test_what_falls_short_is_bold(tmp_path: Path) -> None:
+def write_arm(folder: Path, millions: Mapping[str, float]) -> None:
     kernels = [{"layer": "conv", "instructions": 3, "macs": 2}]
-    millions = {"neoverse-n1": 39.7, "cortex-a53": 85.1, "max": 30.0}
     cpus = {cpu: {"millions": count, "kernels": kernels} for cpu, count in millions.items()}
-    results.write("arm", "mobilenet_v2", cpus, tmp_path)
+    results.write("arm", "mobilenet_v2", cpus, folder)
+
+
+def test_another_runtime_stands_beside_octavo_on_arm(tmp_path: Path) -> None:
+    write_arm(tmp_path, {"cortex-a53": 80.0, "neoverse-n1": 40.0, "max": 30.0})
+    cpus = {"cortex-a53": {"millions": 120.0}, "neoverse-n1": {"millions": 61.04}}
+    results.write("arm_peer", "mobilenet_v2", {"version": "1.2", "cpus": cpus}, tmp_path)
+    page = performance.page(tmp_path)
+    assert "| MobileNetV2 | octavo | 80.0 | 40.0 | 30.0 |\n" in page
+    assert "|  | ONNX Runtime 1.2 int8 | 120.0 | 61.0 |  |\n|  | ratio | **1.50** | **1.53** |  |\n" in page
+    assert "arm_peer mobilenet_v2 at " in page
+
+
+def test_cells_of_a_runtime_that_was_not_measured_are_empty(tmp_path: Path) -> None:
+    write_arm(tmp_path, {"cortex-a53": 80.0, "neoverse-n1": 40.0, "max": 30.0})
+    assert "|  | ONNX Runtime int8 |  |  |  |\n|  | ratio |  |  |  |\n" in performance.page(tmp_path)
+
+
+def test_what_is_needed_for_arm_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "qemu-aarch64").touch(0o755)
+    monkeypatch.setattr(arm_peer, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingError, match="apt-get is not installed"):
+        arm_peer.measure("resnet18")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingError, match="qemu-aarch64 is not installed"):
+        arm_peer.measure("resnet18")
+
+
+def test_what_falls_short_is_bold(tmp_path: Path) -> None:
+    write_arm(tmp_path, {"neoverse-n1": 39.7, "cortex-a53": 85.1, "max": 30.0})
     page = performance.page(tmp_path)
     assert "| MobileNetV2 on neoverse-n1 | millions of instructions | at most 45 | 39.7 |" in page
     assert "| MobileNetV2 on cortex-a53 | millions of instructions | at most 85 | **85.1** |" in page

@@ -9,11 +9,9 @@ from .tables import Record, table
 
 ARM = """\
 Millions of guest instructions of one inference on one thread, counted under QEMU; the level in brackets is the one a
-bundle takes there.
-
-For scale: ONNX Runtime 1.23.2's aarch64 build, int8 with s8 activations and weights, one thread, needed 61
-(neoverse-n1) and 113 million instructions (cortex-a53) for MobileNetV2, and 179 and 525 million for ResNet-18. That was
-counted by the same method on another machine and is not part of this command."""
+bundle takes there. Beside it stands ONNX Runtime's own aarch64 build, called from Python and counted the same way, with
+the file that its quantizer makes of the same float network and calibration inputs: s8 activations, s8 weights per
+channel. Ratios are its instructions by octavo's: above 1 octavo needs fewer."""
 
 ARM_KERNELS = """\
 The {count} layers of {title} with the most instructions on the newest CPU: millions of instructions, and in brackets
@@ -26,19 +24,35 @@ take the level in brackets: they know neither caches nor branches. A product of 
 the convolution. Short sums and depthwise layers have no inner loop: there it is that over pixels, results and all."""
 
 
-def arm_section(found: Record) -> list[str]:
-    """Whole networks, then the kernels that take the most instructions of each."""
+def arm_section(found: Record, peer: Record) -> list[str]:
+    """Whole networks beside the other runtime, then the kernels that take the most instructions of each."""
     measured = {speed.MODELS[name]: found[name]["figures"] for name in arm.MODELS if name in found}
     columns = [f"{cpu} ({level})" for cpu, level in arm.CPUS.items()]
-    whole = [
-        (title, *(f"{cpus[cpu]['millions']:.1f}" if cpu in cpus else "" for cpu in arm.CPUS))
-        for title, cpus in measured.items()
-    ]
-    parts = [ARM, table(("network", *columns), whole)]
+    whole = [row for name in arm.MODELS for row in _arm_rows(name, found, peer)]
+    parts = [ARM, table(("network", "by", *columns), whole)]
     for title, cpus in measured.items():
         rows = _arm_kernels({cpu: cpus[cpu]["kernels"] for cpu in arm.CPUS if cpu in cpus})
         parts += [ARM_KERNELS.format(count=len(rows), title=title), table(("layer", "MACs, M", *columns), rows)]
     return parts
+
+
+def _arm_rows(name: str, found: Record, peer: Record) -> list[tuple[str, ...]]:
+    """Octavo's instructions of a network, the other runtime's and their ratio; empty where one was not measured."""
+    if name not in found:
+        return []
+    figures: Record = peer[name]["figures"] if name in peer else {"version": "", "cpus": {}}
+    ours, theirs = (_millions(cpus) for cpus in (found[name]["figures"], figures["cpus"]))
+    ratios = {cpu: theirs[cpu] / ours[cpu] for cpu in arm.CPUS if cpu in ours and cpu in theirs}
+    runtime = " ".join(word for word in ("ONNX Runtime", figures["version"], "int8") if word)
+    return [
+        (speed.MODELS[name], "octavo", *(f"{ours[cpu]:.1f}" if cpu in ours else "" for cpu in arm.CPUS)),
+        ("", runtime, *(f"{theirs[cpu]:.1f}" if cpu in theirs else "" for cpu in arm.CPUS)),
+        ("", "ratio", *(f"**{ratios[cpu]:.2f}**" if cpu in ratios else "" for cpu in arm.CPUS)),
+    ]
+
+
+def _millions(cpus: Record) -> dict[str, float]:
+    return {cpu: figures["millions"] for cpu, figures in cpus.items()}
 
 
 def _arm_kernels(cpus: Mapping[str, Sequence[Record]]) -> list[tuple[str, ...]]:

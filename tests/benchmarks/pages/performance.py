@@ -66,7 +66,7 @@ def page(folder: Path = results.FOLDER) -> str:
     """The performance document."""
     places = results.machines(folder)
     measured = [{part: results.read(part, place) for part in results.OF_A_MACHINE} for place in places]
-    small, ticks = (results.read(part, folder) for part in ("arm", "cycles"))
+    small, peer, ticks = (results.read(part, folder) for part in ("arm", "arm_peer", "cycles"))
     titles = [_title(results.described(place)) for place in places]
     sections = [_x86_section(title, found) for title, found in zip(titles, measured, strict=True)]
     parts = [
@@ -81,10 +81,10 @@ def page(folder: Path = results.FOLDER) -> str:
         X86,
         *(part for section in sections for part in section),
         "## ARM",
-        *arm_section(small),
+        *arm_section(small, peer),
         *cycles_section(ticks),
         "## Measured on",
-        machines(_labelled(measured, small, ticks)),
+        machines(_labelled(measured, {"arm": small, "arm_peer": peer, "cycles": ticks})),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -104,9 +104,9 @@ def _x86_section(title: str, found: Mapping[str, Record]) -> list[str]:
     ]
 
 
-def _labelled(measured: Sequence[Mapping[str, Record]], small: Record, ticks: Record) -> Iterable[tuple[str, Record]]:
+def _labelled(measured: Sequence[Mapping[str, Record]], of_any: Mapping[str, Record]) -> Iterable[tuple[str, Record]]:
     """All records with what they are, for the list of machines."""
-    parts = [*(pair for found in measured for pair in found.items()), ("arm", small), ("cycles", ticks)]
+    parts = [*(pair for found in measured for pair in found.items()), *of_any.items()]
     return ((f"{part} {name}", record) for part, found in parts for name, record in found.items())
 
 
