@@ -78,12 +78,13 @@ def _in_convolutions(name: str, cpu: str, other: str) -> Callable[[Measured], fl
 
     def figure(found: Measured) -> float | None:
         cpus = found["arm"].get(name, {}).get("figures")
-        return _products(cpus[cpu]) / _products(cpus[other]) if cpus else None
+        return products(cpus[cpu]) / products(cpus[other]) if cpus else None
 
     return figure
 
 
-def _products(count: Record) -> int:
+def products(count: Record) -> int:
+    """Instructions of the kernels that multiply."""
     return sum(kernel["instructions"] for kernel in count["kernels"] if kernel["macs"])
 
 

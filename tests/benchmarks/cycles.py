@@ -45,7 +45,8 @@ KERNELS: Mapping[str, KernelSpec] = {
 TIMES = 200
 """Passes of a loop that are simulated."""
 OBJDUMP = "aarch64-linux-gnu-objdump"
-_PRODUCTS = {"sdot": 16, "smmla": 32}
+MULTIPLIED = {"sdot": 16, "smmla": 32}
+"""Multiply-accumulates of an instruction."""
 _LINE = re.compile(r"\s*([0-9a-f]+):\s+[0-9a-f]{8}\s+(\S+)\s*([^/]*)")
 
 
@@ -60,7 +61,7 @@ class _Instruction:
         """Multiply-accumulates; smull and smlal have as many as their result has lanes."""
         if re.fullmatch(r"sm[lu]l?[al]l2?", self.name):
             return int(self.operands.partition(".")[2][0])
-        return _PRODUCTS.get(self.name, 0)
+        return MULTIPLIED.get(self.name, 0)
 
     @property
     def target(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .. import arm, cycles, speed
+from ..aims import products
 from .tables import Record, table
 
 ARM = """\
@@ -12,6 +13,11 @@ Millions of guest instructions of one inference on one thread, counted under QEM
 bundle takes there. Beside it stands ONNX Runtime's own aarch64 build, called from Python and counted the same way, with
 the file that its quantizer makes of the same float network and calibration inputs: s8 activations, s8 weights per
 channel. Ratios are its instructions by octavo's: above 1 octavo needs fewer."""
+
+I8MM = """\
+smmla does 32 multiply-accumulates, sdot 16. Of dotprod's instructions in kernels that multiply only those go that do
+it, at best half of them: what loads, rescales and stores stays, and depthwise convolutions are the same. *at best* is
+the share that would be left of dotprod's instructions then."""
 
 ARM_KERNELS = """\
 The {count} layers of {title} with the most instructions on the newest CPU: millions of instructions, and in brackets
@@ -30,6 +36,9 @@ def arm_section(found: Record, peer: Record) -> list[str]:
     columns = [f"{cpu} ({level})" for cpu, level in arm.CPUS.items()]
     whole = [row for name in arm.MODELS for row in _arm_rows(name, found, peer)]
     parts = [ARM, table(("network", "by", *columns), whole)]
+    shares = [_i8mm_row(title, cpus) for title, cpus in measured.items() if {*_I8MM} <= {*cpus}]
+    head = ("network", "dotprod, M", "of them multiply", "i8mm, M", "share", "at best")
+    parts += [I8MM, table(head, shares)] if shares else []
     for title, cpus in measured.items():
         rows = _arm_kernels({cpu: cpus[cpu]["kernels"] for cpu in arm.CPUS if cpu in cpus})
         parts += [ARM_KERNELS.format(count=len(rows), title=title), table(("layer", "MACs, M", *columns), rows)]
@@ -49,6 +58,19 @@ def _arm_rows(name: str, found: Record, peer: Record) -> list[tuple[str, ...]]:
         ("", runtime, *(f"{theirs[cpu]:.1f}" if cpu in theirs else "" for cpu in arm.CPUS)),
         ("", "ratio", *(f"**{ratios[cpu]:.2f}**" if cpu in ratios else "" for cpu in arm.CPUS)),
     ]
+
+
+_I8MM = ("neoverse-n1", "max")
+"""CPUs with dotprod and with i8mm."""
+
+
+def _i8mm_row(title: str, cpus: Record) -> tuple[str, ...]:
+    """Instructions in kernels that multiply, with sdot and with smmla."""
+    before, after = (products(cpus[cpu]) for cpu in _I8MM)
+    multiply = sum(kernel["macs"] for kernel in cpus[_I8MM[0]]["kernels"]) / cycles.MULTIPLIED["sdot"]
+    best = (before - multiply / 2) / before
+    figures = (f"{before / 1e6:.1f}", f"{multiply / before:.0%}", f"{after / 1e6:.1f}")
+    return (title, *figures, f"{after / before:.2f}", f"{best:.2f}")
 
 
 def _millions(cpus: Record) -> dict[str, float]:
