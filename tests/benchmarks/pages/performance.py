@@ -199,11 +199,12 @@ def _reached(aim: Aim, found: Mapping[str, Record]) -> str:
     value = aim.figure(found)
     if value is None:
         return ""
-    return _three_digits(value) if aim.reached(value) else f"**{_three_digits(value)}**"
+    return _shown(value) if aim.reached(value) else f"**{_shown(value)}**"
 
 
-def _three_digits(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+def _shown(value: float) -> str:
+    """With digits enough to see on which side of an aim it is."""
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def _profile_section(found: Record) -> list[str]:
