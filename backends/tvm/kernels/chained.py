@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..isa import Isa
-from .base import Arg, Array, KernelSpec
+from .base import Array
 from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv
-from .tiling import Dot, Runs, joined_dot
+from .listed import ListedConvSpec
+from .tiling import Dot, joined_dot
 
 #: The largest sum of magnitudes of weights whose products share a word: 128 times it is below 2**15.
 MOST_WEIGHT = 255
@@ -34,7 +35,7 @@ AROUND_PAIR, AROUND_SINGLE, AROUND_PLAIN = 9, 7, 4
 
 
 @dataclass(frozen=True)
-class ChainedConvSpec(KernelSpec):
+class ChainedConvSpec(ListedConvSpec):
     """The convolution `conv`, of a single group and weights above -128; `pack` takes the same arrays.
 
     ``weight`` holds chunks of 16 bytes for the channels of each block: number ``starts[2 b]`` to ``starts[2 b + 1]`` of
@@ -42,20 +43,8 @@ class ChainedConvSpec(KernelSpec):
     elements behind a pixel's first on.
     """
 
-    conv: ConvSpec
-
-    @property
-    def args(self) -> tuple[Arg, ...]:
-        x, weight, *rest = self.conv.args
-        return (x, weight, Arg("starts", "int32", "const"), Arg("taps", "int32", "const"), *rest)
-
-    def tasks(self, isa: Isa) -> int:
-        plan = plan_chained(self, isa)
-        return plan.channel_chunks * plan.pixel_chunks
-
-    @property
-    def macs(self) -> int:
-        return self.conv.macs
+    def plan(self, isa: Isa) -> ConvPlan:
+        return plan_chained(self, isa)
 
     def instruction(self, isa: Isa) -> str:
         return self.conv.instruction(isa)
@@ -71,7 +60,7 @@ class ChainedConvSpec(KernelSpec):
         return {
             "weight": weights.reshape(-1),
             "starts": np.cumsum([0, *lengths]).astype("int32"),
-            "taps": _taps(conv, plan.runs, numbers).astype("int32"),
+            "taps": self.taps(plan.runs, numbers, CHUNK),
             **conv.pack_epilogue(plan.blocks * plan.tile.vectors * isa.lanes, isa, arrays),
         }
 
@@ -152,12 +141,3 @@ def _order(magnitudes: Array) -> tuple[Array, int]:
         else:
             singles.append(largest)
     return np.array(pairs + singles), len(pairs)
-
-
-def _taps(conv: ConvSpec, runs: Runs, chunks: Array) -> Array:
-    """Where chunks lie, in elements behind a pixel's first."""
-    run, number = np.divmod(chunks, runs.padded // CHUNK)
-    row, column = np.divmod(run, runs.columns)
-    row_step, column_step = conv.dilation_h * conv.input.row, conv.dilation_w * conv.input.pixel
-    taps: Array = row * row_step + column * column_step + number * CHUNK
-    return taps

@@ -3,8 +3,7 @@
 A block is 16 output channels by 4 consecutive bytes of K: what one instruction multiplies on x86, four on ARM. Only
 blocks with a weight that is not zero are stored, channel tile by channel tile (block compressed rows, as in Gray,
 Radford and Kingma, "GPU Kernels for Block-Sparse Weights", 2017), each with the distance of its bytes from a pixel's
-first byte. So a kernel of any size is walked like a 1x1, and which blocks there are is data: layers of one shape share
-a kernel.
+first byte.
 """
 
 from __future__ import annotations
@@ -15,35 +14,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..isa import Isa
-from .base import Arg, Array, KernelSpec, round_up
+from .base import Array, KernelSpec, round_up
 from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv
 from .depthwise import DepthwiseSpec
+from .listed import ListedConvSpec
 from .packing import BLOCK_CHANNELS, BLOCK_DEPTH, block_density, pack_blocks
 from .tiling import Dot, amx_share, best_units
 
 
 @dataclass(frozen=True)
-class SparseConvSpec(KernelSpec):
+class SparseConvSpec(ListedConvSpec):
     """The convolution `conv`, of a single group; `pack` takes the same arrays and leaves the zero blocks out.
 
     ``weight`` holds the blocks that are left. Those of channel tile t are number ``starts[t]`` to ``starts[t + 1]``,
     and block b meets the bytes from ``taps[b]`` elements behind a pixel's first on.
     """
 
-    conv: ConvSpec
-
-    @property
-    def args(self) -> tuple[Arg, ...]:
-        x, weight, *rest = self.conv.args
-        return (x, weight, Arg("starts", "int32", "const"), Arg("taps", "int32", "const"), *rest)
-
-    def tasks(self, isa: Isa) -> int:
-        plan = plan_sparse(self, isa)
-        return plan.channel_chunks * plan.pixel_chunks
-
-    @property
-    def macs(self) -> int:
-        return self.conv.macs
+    def plan(self, isa: Isa) -> ConvPlan:
+        return plan_sparse(self, isa)
 
     def instruction(self, isa: Isa) -> str:
         return sparse_dot(isa).kind
@@ -52,14 +40,10 @@ class SparseConvSpec(KernelSpec):
         conv, plan = self.conv, plan_sparse(self, isa)
         (rows,) = conv.weight_rows(arrays["weight"])
         blocks = pack_blocks(isa, plan.dot, plan.runs, rows)
-        run, quad = np.divmod(blocks.places, plan.runs.padded // BLOCK_DEPTH)
-        row, column = np.divmod(run, plan.runs.columns)
-        row_step, column_step = conv.dilation_h * conv.input.row, conv.dilation_w * conv.input.pixel
-        taps = row * row_step + column * column_step + quad * BLOCK_DEPTH
         return {
             "weight": blocks.weights,
             "starts": blocks.starts.astype("int32"),
-            "taps": taps.astype("int32"),
+            "taps": self.taps(plan.runs, blocks.places, BLOCK_DEPTH),
             **conv.pack_epilogue(plan.blocks * BLOCK_CHANNELS, isa, arrays),
         }
 

@@ -1,0 +1,80 @@
+"""The inner loops of matrix kernels, one class for each way to multiply and accumulate. Imports tvm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ....builder import Builder
+from ....isa.vector import VectorOps
+from ...tiling import Dot
+from .amx import AmxDots
+from .arm import ElementDots, FullRangeSmlalDots, PairedDots, SdotDots, SmlalDots, SmmlaDots
+from .base import Accumulators, Dots, Operands, VectorDots
+from .copied import JoinedDots
+from .x86 import MaddDots, PairDots, PmaddwdDots, VnniDots, WidenedDots
+
+__all__ = [
+    "Accumulators",
+    "AmxDots",
+    "Dots",
+    "JoinedDots",
+    "Operands",
+    "SmlalDots",
+    "SmmlaDots",
+    "VectorDots",
+    "dots_for",
+    "weight_dtype",
+    "word_dots",
+]
+
+
+def dots_for(
+    dot: Dot,
+    b: Builder,
+    ops: VectorOps,
+    operands: Operands,
+    *,
+    rows: int = 1,
+    pixels: int = 1,
+    full_range: bool,
+    single: bool = False,
+) -> Dots:
+    """The register tiles of `dot`.
+
+    `rows` is the number of pixels in one AMX tile, `pixels` that of the largest register tile; `single` says that all
+    tiles multiply by the first block of weights.
+    """
+    if dot.kind == "amx":
+        return AmxDots(b, ops, operands, rows, single=single)
+    if dot.kind == "smlal":
+        return (FullRangeSmlalDots if full_range else SmlalDots)(b, ops, operands)
+    if dot.kind == "pmaddwd/words":
+        return WidenedDots(b, ops, operands, pixels)
+    if dot.kind == "smmla/pairs":
+        return PairedDots(b, ops, operands, pixels)
+    if dot.kind.endswith("/joined"):
+        direct = replace(dot, kind=dot.instruction)
+        return JoinedDots(dots_for(direct, b, ops, operands, full_range=full_range), pixels)
+    simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
+        "vnni": VnniDots,
+        "pmaddwd": PmaddwdDots,
+        "sdot": SdotDots,
+        "smmla": SmmlaDots,
+    }
+    return simple[dot.kind](b, ops, operands)
+
+
+def word_dots(dot: Dot, b: Builder, ops: VectorOps, operands: Operands) -> VectorDots:
+    """The register tiles of a `dot` of words that lie in memory as such."""
+    kinds: dict[str, type[VectorDots]] = {
+        "pmaddwd/words": MaddDots,
+        "vnni/words": PairDots,
+        "smlal/words": ElementDots,
+    }
+    return kinds[dot.kind](b, ops, operands)
+
+
+def weight_dtype(dot: Dot) -> str:
+    """The element type of packed weights as the inner loop reads them."""
+    return f"int{8 * dot.weight_bytes}"

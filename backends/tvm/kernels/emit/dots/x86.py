@@ -1,0 +1,112 @@
+"""vpdpbusd, and products of words. Imports tvm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tvm import tirx
+
+from ....builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, vector
+from ....isa.vector import VectorOps
+from ...conv import ahead_part
+from ...tiling import Runs
+from .base import Accumulators, Operands, Step, VectorDots, loop
+from .copied import Copy
+
+
+class VnniDots(VectorDots):
+    """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
+
+    rolled = False
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, ops, vectors = self.b, self.ops, self.operands.vectors
+        width, bits = 4 * ops.lanes, 32 * ops.lanes
+        self.fetch_ahead()
+        weights = [b.let(self.operands.weight.load(weight + v * width, width)) for v in range(vectors)]
+        for pixel, offset in enumerate(pixels):
+            quad = reinterpret("int32", self.operands.x.load(x + offset, 4))
+            spread = b.let(reinterpret(vector("uint8", width), ops.splat(b.let(quad))))
+            for v in range(vectors):
+                at = pixel * vectors + v
+                b.store(acc, at, intrin(ops.i32, f"llvm.x86.avx512.vpdpbusd.{bits}", acc[at], spread, weights[v]))
+
+
+class PmaddwdDots(VectorDots):
+    """pmaddwd: the even and the odd bytes of four as words, times weights widened when they were packed."""
+
+    rolled = False
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, ops, vectors = self.b, self.ops, self.operands.vectors
+        words = vector("int16", 2 * ops.lanes)
+        self.fetch_ahead()
+        weights = [
+            b.let(self.operands.weight.load(weight + at * 2 * ops.lanes, 2 * ops.lanes)) for at in range(2 * vectors)
+        ]
+        for pixel, offset in enumerate(pixels):
+            quad = b.let(reinterpret("int32", self.operands.x.load(x + offset, 4)))
+            spread = b.let(ops.splat(quad))
+            even = b.let(reinterpret(words, tirx.bitwise_and(spread, ops.const_i32(0x00FF00FF))))
+            logical = reinterpret(vector("uint16", 2 * ops.lanes), spread)
+            odd = b.let(reinterpret(words, tirx.shift_right(logical, const(8, vector("uint16", 2 * ops.lanes)))))
+            for v in range(vectors):
+                at = pixel * vectors + v
+                products = [self._madd(part, weights[2 * v + side]) for side, part in enumerate((even, odd))]
+                b.store(acc, at, acc[at] + products[0] + products[1])
+
+    def _madd(self, left: Expr, right: Expr) -> Expr:
+        return intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
+
+
+class PairDots(VectorDots):
+    """Words: two of one pixel in every lane times two of each channel."""
+
+    rolled = False
+
+    def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
+        b, ops, vectors = self.b, self.ops, self.operands.vectors
+        lanes = 2 * ops.lanes
+        words = vector("int16", lanes)
+        weights = [b.let(self.operands.weight.load(weight + v * lanes, lanes)) for v in range(vectors)]
+        for pixel, offset in enumerate(pixels):
+            pair = b.let(reinterpret("int32", self.operands.x.load(x + offset, 2)))
+            spread = b.let(reinterpret(words, ops.splat(pair)))
+            for v in range(vectors):
+                at = pixel * vectors + v
+                b.store(acc, at, self._added(acc[at], spread, weights[v]))
+
+    def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+        return intrin(self.ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * self.ops.lanes}", total, left, right)
+
+
+class MaddDots(PairDots):
+    """pmaddwd and an addition."""
+
+    def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
+        return total + intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
+
+
+class WidenedDots(MaddDots):
+    """Bytes that `gather` made words of, in a small array on the stack: those of `pixels` pixels at most."""
+
+    def __init__(self, b: Builder, ops: VectorOps, operands: Operands, pixels: int) -> None:
+        runs = operands.runs
+        self.part, self.parts = ahead_part(runs), runs.padded // ahead_part(runs)
+        super().__init__(b, ops, replace(operands, runs=Runs(1, 1, self.part, self.part, runs.chunk)))
+        self.copy = Copy(b, operands, pixels, "int16")
+
+    def begin(self) -> None:
+        self.operands = replace(self.operands, x=self.copy.begin())
+
+    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+        self.copy.gather(x, pixels)
+
+    def walk(self, x: Expr, weight: Expr, step: Step, first: Step | None = None) -> None:
+        with loop(self.b, self.parts) as part:
+            self.fetch_ahead()
+            super().walk(x + part * self.part, weight + part * (self.part * self.width), step, first)
+
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        return super().accumulate(i64(0), self.copy.places(len(pixels)), weight, channel)
