@@ -17,7 +17,7 @@ import numpy as np
 from ..isa import Isa
 from .base import Array
 from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv
-from .listed import ListedConvSpec
+from .listed import ListedConvSpec, pair_chunks
 from .tiling import Dot, joined_dot
 
 #: The largest sum of magnitudes of weights whose products share a word: 128 times it is below 2**15.
@@ -26,8 +26,6 @@ MOST_WEIGHT = 255
 CHUNK = 16
 #: Of fewer pixels a kernel waits for its weights, and looking for pairs takes longer than it is worth.
 LEAST_PIXELS = 16
-#: How many chunks one is tried with.
-MOST_TRIED = 32
 #: What a chained kernel may cost of the plain one to be chosen.
 LEAST_SAVED = 0.97
 #: Instructions around a pair of chunks, a single one, and one of the plain kernel.
@@ -125,19 +123,6 @@ def _magnitudes(chunks: Array) -> Array:
 
 
 def _order(magnitudes: Array) -> tuple[Array, int]:
-    """The chunks of a block (int32[chunks, words]), first those in pairs, and how many these are.
-
-    The chunk with the largest sum takes the smallest ones that it fits with, one of `MOST_TRIED`.
-    """
-    left = list(np.argsort(magnitudes.max(axis=1), kind="stable"))
-    pairs: list[int] = []
-    singles: list[int] = []
-    while left:
-        largest = left.pop()
-        tried = left[:MOST_TRIED]
-        fits = (magnitudes[tried] + magnitudes[largest]).max(axis=1, initial=0) <= MOST_WEIGHT
-        if fits.any():
-            pairs += [largest, left.pop(int(fits.argmax()))]
-        else:
-            singles.append(largest)
-    return np.array(pairs + singles), len(pairs)
+    """The chunks of a block (int32[chunks, words]), first those in pairs, and how many these are."""
+    order, pairs, _ = pair_chunks(magnitudes, MOST_WEIGHT)
+    return order, pairs

@@ -15,6 +15,9 @@ from .base import Arg, Array, KernelSpec
 from .conv import ConvPlan, ConvSpec
 from .tiling import Runs
 
+#: How many chunks one is tried with.
+MOST_TRIED = 64
+
 
 @dataclass(frozen=True)
 class ListedConvSpec(KernelSpec):
@@ -50,3 +53,26 @@ class ListedConvSpec(KernelSpec):
         column_step = self.conv.dilation_w * self.conv.input.pixel
         taps: Array = (row * row_step + column * column_step + part * depth).astype("int32")
         return taps
+
+
+def pair_chunks(magnitudes: Array, most: int) -> tuple[Array, int, int]:
+    """Which chunks of K share words: their order, first those in pairs, and how many are in pairs and how many alone.
+
+    `magnitudes` (integers[chunks, words]) is what a chunk may add to each word, of which none may exceed `most`. What
+    is behind those alone exceeds it by itself. The chunk with the largest sum takes the largest one that it fits with,
+    of the `MOST_TRIED` smallest, so that small ones are left for others.
+    """
+    sums = magnitudes.max(axis=1)
+    order = np.argsort(sums, kind="stable")
+    left, excessive = list(order[sums[order] <= most]), order[sums[order] > most]
+    pairs: list[int] = []
+    alone: list[int] = []
+    while left:
+        largest = left.pop()
+        tried = left[:MOST_TRIED]
+        (fitting,) = np.nonzero((magnitudes[tried] + magnitudes[largest]).max(axis=1, initial=0) <= most)
+        if fitting.size:
+            pairs += [largest, left.pop(int(fitting[-1]))]
+        else:
+            alone.append(largest)
+    return np.array([*pairs, *alone, *excessive], "int64"), len(pairs), len(alone)

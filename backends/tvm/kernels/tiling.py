@@ -122,6 +122,7 @@ class Dot:
             "smmla": round_up(count, 2) * vectors + round_up(count, 2) + 2,
             "smmla/pairs": round_up(count, 2) * vectors + round_up(count, 2) // 2 + 2,
             "pmaddwd/words": count * vectors + vectors + 2,
+            "pmaddubsw/words": count * vectors + 5,
             "vnni/words": count * vectors + vectors + 1,
             "smlal/words": count * vectors + count + 2,
         }
@@ -152,6 +153,8 @@ class Dot:
             return 2 * round_up(count, 2) * vectors + 0.5 * round_up(count, 2) + 2 * vectors
         if kind == "pmaddwd/words":
             return 2 * tile + 0.2 * count + vectors
+        if kind == "pmaddubsw/words":
+            return 3 * tile + 0.2 * count + vectors
         if kind == "vnni/words":
             return max(tile, 10) + 0.35 * (count + vectors)
         if kind == "smlal/words":

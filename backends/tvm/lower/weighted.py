@@ -18,7 +18,7 @@ from ....ir.types import QuantParams
 from ...plan.builder import PlanBuilder, channels_last_order
 from ...plan.moves import Border
 from ...plan.views import View
-from ..kernels import chained, sparse, winograd
+from ..kernels import chained, maddubs, sparse, winograd
 from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
@@ -113,6 +113,9 @@ def _chosen(site: PlanBuilder, node: Node, spec: ConvSpec | DepthwiseSpec, tail:
     if isinstance(spec, ConvSpec) and (linked := chained.choose(spec, site.isa, tail.weight)):
         site.note(node, "words hold the sums of four products, which the weights prove exact")
         return linked
+    if isinstance(spec, ConvSpec) and (bytewise := maddubs.choose(spec, site.isa, tail.weight)):
+        site.note(node, "words hold the sums of two and four products, where the weights prove them exact")
+        return bytewise
     return spec
 
 

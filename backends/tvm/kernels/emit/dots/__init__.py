@@ -11,12 +11,13 @@ from ...tiling import Dot
 from .amx import AmxDots
 from .arm import ElementDots, FullRangeSmlalDots, PairedDots, SdotDots, SmlalDots, SmmlaDots
 from .base import Accumulators, Dots, Operands, VectorDots
-from .copied import JoinedDots
+from .copied import Copy, JoinedDots
 from .x86 import MaddDots, PairDots, PmaddwdDots, VnniDots, WidenedDots
 
 __all__ = [
     "Accumulators",
     "AmxDots",
+    "Copy",
     "Dots",
     "JoinedDots",
     "Operands",
