@@ -40,12 +40,16 @@ PARTS: dict[str, tuple[Sequence[str], Measure]] = {
 
 def main() -> None:
     given = _parser().parse_args()
-    unknown = sorted(set(given.parts) - set(PARTS) - {"report"})
+    unnamed = sorted(set(given.parts) - set(PARTS) - {"report"})
+    if unnamed:
+        raise SystemExit(f"no part is named {', '.join(unnamed)}; there are {', '.join(PARTS)} and report")
+    parts = [part for part in given.parts or PARTS if part != "report"]
+    known = {name for part in parts for name in PARTS[part][0]}
+    unknown = sorted(set(given.models or ()) - known)
     if unknown:
-        raise SystemExit(f"no part is named {', '.join(unknown)}; there are {', '.join(PARTS)} and report")
-    for part in given.parts or PARTS:
-        if part == "report":
-            continue
+        listed = ", ".join(sorted(known))
+        raise SystemExit(f"{', '.join(parts)}: no model is named {', '.join(unknown)}; there are {listed}")
+    for part in parts:
         models, measure = PARTS[part]
         for name in models:
             if given.models and name not in given.models:
