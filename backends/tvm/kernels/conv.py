@@ -17,6 +17,7 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
+from .division import MOST_TASKS, best_division, parts, sizes
 from .epilogue import Epilogue
 from .packing import pack_weights
 from .tiling import (
@@ -54,8 +55,8 @@ FAR_WEIGHTS = 256 * 1024
 CACHE_LINE, MOST_AHEAD = 64, 8
 #: Where a step of K is two bytes, that many together are one.
 AHEAD_PART = 128
-#: Tasks a kernel is divided into, when it has that many independent parts.
-TASKS = 16
+#: What it costs to read pixels again, or to make them ready, of their products with a vector of channels.
+READ, READY = 0.02, 0.15
 #: Tiles that may be faster are estimated to take at most that many times as long as the best of their kind.
 MOST_ESTIMATED = 1.35
 
@@ -410,14 +411,29 @@ def divide(spec: ConvSpec, isa: Isa, cut: Cut) -> ConvPlan:
     blocks = -(-spec.out_channels // (cut.tile.vectors * isa.lanes))
     plan = ConvPlan(cut.dot, lying, runs, images, outer, inner, pixel, cut.tile, blocks, spec.groups)
     block_bytes = plan.run_weights * runs.count * cut.dot.weight_bytes * isa.lanes
-    plan = replace(plan, chunk_blocks=min(blocks, max(1, cut.cache // block_bytes)))
-    wanted = -(-TASKS // plan.channel_chunks)
-    lines = images.count * outer.count
-    tiles = -(-inner.count // cut.tile.units)
-    chunk_outer = -(-lines // wanted)
-    chunk_tiles = tiles if chunk_outer > 1 else -(-tiles // -(-wanted // lines))
-    plan = replace(plan, chunk_outer=chunk_outer, chunk_tiles=chunk_tiles)
+    fewest = -(-blocks // max(1, cut.cache // block_bytes))
+    work = blocks * plan.groups * images.count * outer.count * inner.count
+    plan = best_division(((option, _task_costs(option)) for option in _chunks(plan, fewest)), work)
     return replace(plan, ahead=_ahead(isa, plan))
+
+
+def _chunks(plan: ConvPlan, fewest: int) -> Iterator[ConvPlan]:
+    """Ways to divide it: `fewest` chunks of channels or more, and some lines, or some tiles of one line, for each."""
+    lines, tiles = plan.batches.count * plan.outer.count, -(-plan.inner.count // plan.tile.units)
+    pixels = [(some, tiles) for some in parts(lines)] + [(1, some) for some in parts(tiles)[1:]]
+    for number, ((outer, some), blocks) in enumerate(itertools.product(pixels, parts(plan.blocks, fewest))):
+        option = replace(plan, chunk_outer=outer, chunk_tiles=some, chunk_blocks=blocks)
+        if number == 0 or option.pixel_chunks * option.channel_chunks <= MOST_TASKS:
+            yield option
+
+
+def _task_costs(plan: ConvPlan) -> list[float]:
+    """What each task costs, in the order of their numbers: of its pixels as many products as there are blocks."""
+    reading = (READY if plan.dot.gathered else READ) / plan.tile.vectors
+    blocks = [size + reading for size in sizes(plan.blocks, plan.chunk_blocks)] * plan.groups
+    lines = sizes(plan.batches.count * plan.outer.count, plan.chunk_outer)
+    units = sizes(plan.inner.count, plan.chunk_tiles * plan.tile.units)
+    return [block * line * unit for block in blocks for line in lines for unit in units]
 
 
 def _axes(spec: ConvSpec) -> tuple[Line, Line, Line]:

@@ -15,10 +15,9 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
+from .division import MOST_TASKS, best_division, parts, sizes
 from .epilogue import Epilogue
 
-#: Tasks a kernel is divided into, when it has that many independent parts.
-TASKS = 16
 #: Above this many taps the kernel's columns are a loop, not unrolled.
 UNROLLED_TAPS = 64
 
@@ -127,7 +126,8 @@ class DepthwisePlan:
     """How a depthwise convolution is cut: tiles of `rows` x `pixels` outputs x `width` channels.
 
     The last tile of each axis, and the last channel block, overlap the one before, so that there is one tile size.
-    `taps` are the offsets, in rows of the image, that a tile reads in every column, in groups of `group`.
+    `taps` are the offsets, in rows of the image, that a tile reads in every column, in groups of `group`. A task is
+    `chunk_blocks` channel blocks of a row of tiles.
     """
 
     geometry: Geometry
@@ -137,6 +137,7 @@ class DepthwisePlan:
     rows: int
     pixels: int
     rolled: bool
+    chunk_blocks: int = 1
 
     @property
     def group(self) -> int:
@@ -162,8 +163,8 @@ class DepthwisePlan:
 
     @property
     def channel_chunks(self) -> int:
-        """Tasks along the channels: more than one only where there are few rows."""
-        return min(self.blocks, max(1, -(-TASKS // (self.geometry.batch * self.row_tiles))))
+        """Tasks along the channels."""
+        return -(-self.blocks // self.chunk_blocks)
 
     @property
     def taps(self) -> list[int]:
@@ -254,8 +255,16 @@ def plan_depthwise(spec: DepthwiseSpec, isa: Isa) -> DepthwisePlan:
     """Cut a depthwise convolution into tiles and tasks for one ISA level."""
     tilings = _tilings(spec, isa)
     if spec.tile is not None:
-        return next(plan for plan in tilings if (plan.rows, plan.pixels) == spec.tile)
-    return min(tilings, key=_cost)
+        return _divided(next(plan for plan in tilings if (plan.rows, plan.pixels) == spec.tile))
+    return _divided(min(tilings, key=_cost))
+
+
+def _divided(plan: DepthwisePlan) -> DepthwisePlan:
+    lines = plan.geometry.batch * plan.row_tiles
+    options = [replace(plan, chunk_blocks=some) for some in parts(plan.blocks)]
+    few = [option for option in options if lines * option.channel_chunks <= MOST_TASKS] or options[:1]
+    costs = ((option, sizes(plan.blocks, option.chunk_blocks) * lines) for option in few)
+    return best_division(costs, plan.blocks * lines)
 
 
 def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:

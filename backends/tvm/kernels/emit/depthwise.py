@@ -24,14 +24,13 @@ def emit(spec: DepthwiseSpec, isa: Isa, symbol: str) -> Any:
     b, ops, plan = Builder(symbol), vector_ops(isa), plan_depthwise(spec, isa)
     buffers = {arg.name: b.arg(arg.name, _element(plan, arg.name, arg.dtype_on(isa))) for arg in spec.args}
     tile = _Tile(b, ops, plan, buffers, spec)
-    chunk = -(-plan.blocks // plan.channel_chunks)
     with b.tasks() as task:
         unit = b.let(tirx.floordiv(task, i64(plan.channel_chunks)))
-        first = b.let(tirx.floormod(task, i64(plan.channel_chunks)) * chunk)
+        first = b.let(tirx.floormod(task, i64(plan.channel_chunks)) * plan.chunk_blocks)
         image = b.let(tirx.floordiv(unit, i64(plan.row_tiles)))
         row = b.let(_clipped(tirx.floormod(unit, i64(plan.row_tiles)), plan.rows, plan.geometry.h.count))
         place = _Place.at(b, spec, plan.geometry.h, image, row)
-        with b.loop(first, tirx.Min(first + chunk, i64(plan.blocks))) as block:
+        with b.loop(first, tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))) as block:
             channel = b.let(_clipped(block, plan.width, plan.geometry.channels))
             with b.loop(0, plan.pixel_tiles) as step:
                 pixel = b.let(_clipped(step, plan.pixels, plan.geometry.w.count))
