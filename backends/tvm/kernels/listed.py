@@ -58,21 +58,25 @@ class ListedConvSpec(KernelSpec):
 def pair_chunks(magnitudes: Array, most: int) -> tuple[Array, int, int]:
     """Which chunks of K share words: their order, first those in pairs, and how many are in pairs and how many alone.
 
-    `magnitudes` (integers[chunks, words]) is what a chunk may add to each word, of which none may exceed `most`. What
-    is behind those alone exceeds it by itself. The chunk with the largest sum takes the largest one that it fits with,
-    of the `MOST_TRIED` smallest, so that small ones are left for others.
+    `magnitudes` (integers[chunks, words]) is what a chunk may add to each word: no word may exceed `most`, at most
+    255. What is behind those alone exceeds it by itself. The chunk with the largest sum takes the largest one that it
+    fits with, of the `MOST_TRIED` smallest, so that small ones are left for others.
     """
     sums = magnitudes.max(axis=1)
     order = np.argsort(sums, kind="stable")
-    left, excessive = list(order[sums[order] <= most]), order[sums[order] > most]
+    fitting = int(np.searchsorted(sums[order], most, side="right"))
+    ranked = magnitudes[order[:fitting]].astype("uint8")
+    left = np.arange(fitting)
     pairs: list[int] = []
     alone: list[int] = []
-    while left:
-        largest = left.pop()
-        tried = left[:MOST_TRIED]
-        (fitting,) = np.nonzero((magnitudes[tried] + magnitudes[largest]).max(axis=1, initial=0) <= most)
-        if fitting.size:
-            pairs += [largest, left.pop(int(fitting[-1]))]
+    while left.size:
+        largest, left = int(left[-1]), left[:-1]
+        fits = (ranked[left[:MOST_TRIED]] <= most - ranked[largest]).all(axis=1)
+        if fits.any():
+            place = fits.size - 1 - int(fits[::-1].argmax())
+            pairs += [largest, int(left[place])]
+            left[place:-1] = left[place + 1 :].copy()
+            left = left[:-1]
         else:
             alone.append(largest)
-    return np.array([*pairs, *alone, *excessive], "int64"), len(pairs), len(alone)
+    return order[[*pairs, *alone, *range(fitting, len(order))]], len(pairs), len(alone)

@@ -31,6 +31,8 @@ LEAST_PIXELS = 16
 PAIR, SINGLE, WORDS = 0.745, 0.82, 1.1
 #: What the three loops of a tile cost, in chunks of the plain kernel.
 AROUND = 2
+#: By how many blocks a layer is judged: sorting all of them takes time.
+MOST_JUDGED = 8
 #: What a kernel may cost of the plain one to be chosen.
 LEAST_SAVED = 0.96
 
@@ -98,6 +100,7 @@ def choose(spec: ConvSpec, isa: Isa, weight: Array) -> MaddubsConvSpec | None:
     if plan.lying.length % CHUNK or plan_conv(spec, isa).dot.kind != "pmaddwd/words":
         return None
     chunks = _chunks(spec, plan, isa, weight)
+    chunks = chunks[:: -(-len(chunks) // MOST_JUDGED)]
     total = chunks.shape[0] * chunks.shape[1]
     cost = float(AROUND * len(chunks))
     for block in chunks:
@@ -118,7 +121,7 @@ def _chunks(conv: ConvSpec, plan: ConvPlan, isa: Isa, weight: Array) -> Array:
 def _order(chunks: Array) -> tuple[Array, int, int]:
     """`pair_chunks` by the sums of the weights of either sign that share a word."""
     words = chunks.astype("int16").reshape(len(chunks), -1, 2)
-    sums = [np.maximum(signed, 0).sum(axis=2) for signed in (words, -words)]
+    sums = [np.maximum(signed, 0).sum(axis=2, dtype="int16") for signed in (words, -words)]
     return pair_chunks(np.concatenate(sums, axis=1), MOST_WEIGHT)
 
 
