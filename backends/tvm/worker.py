@@ -6,17 +6,19 @@ compiled in children: a child that dies becomes a `CodegenError` that names the 
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import queue
 import sys
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ..closing import Closing
 from ..processes import ChildProcess, private_stdout
+from .isa import Isa, get_isa
 from .kernels.base import KernelSpec
 
 #: Symbol and specification of a kernel to compile.
@@ -54,11 +56,15 @@ def _last_words(child: ChildProcess) -> str:
 
 
 class CodegenPool(Closing):
-    """A pool of `workers` code generation processes, started when first needed. Safe to share between threads."""
+    """A pool of `workers` code generation processes, started when first needed. Safe to share between threads.
 
-    def __init__(self, workers: int = 2) -> None:
+    `compiler` is the module whose `compile_kernels` they call. It may import tvm: it is imported there only.
+    """
+
+    def __init__(self, workers: int = 2, compiler: str = f"{__package__}.codegen") -> None:
         self._idle: queue.SimpleQueue[ChildProcess | None] = queue.SimpleQueue()
         self._workers = workers
+        self._compiler = compiler
         self._live: set[ChildProcess] = set()
         self._aborted = False
         for _ in range(workers):
@@ -108,7 +114,7 @@ class CodegenPool(Closing):
         try:
             if self._aborted:
                 raise CodegenError("code generation was stopped")
-            child = child or ChildProcess(__name__, "serve")
+            child = child or ChildProcess(__name__, "serve", self._compiler)
             self._live.add(child)
             yield child
         except BaseException:
@@ -121,21 +127,19 @@ class CodegenPool(Closing):
             self._idle.put(child)
 
 
-def serve() -> None:
+def serve(compiler: str) -> None:
     """Answer requests from standard input on standard output until it closes; the body of a child."""
     requests, answers = sys.stdin.buffer, private_stdout()
     # tvm_ffi imports torch where it can, for tensors we never exchange: two thirds of the start-up.
     sys.modules["torch"] = None  # type: ignore[assignment]
-    from . import codegen
-    from .isa import get_isa
-
+    compile_kernels: Callable[[Sequence[Kernel], Isa], bytes] = importlib.import_module(compiler).compile_kernels
     while True:
         try:
             request: _Request = _read(requests)
         except EOFError:
             return
         try:
-            answer: tuple[bool, Any] = True, codegen.compile_kernels(request.kernels, get_isa(request.isa))
+            answer: tuple[bool, Any] = True, compile_kernels(request.kernels, get_isa(request.isa))
         except Exception:  # noqa: BLE001 - every failure travels to the caller as text
             names = ", ".join(name for name, _ in request.kernels)
             answer = False, f"{names} on {request.isa}: {traceback.format_exc(limit=-6)}"

@@ -1,5 +1,6 @@
 """Runs generated kernels on arrays: x86 levels in this process, ARM levels under QEMU, many cases at once.
 
+Instructions of an x86 level that this machine lacks are imitated by those of AVX2 (``support/imitation.py``).
 Every argument lies in its own mapping that ends in a guard page, as close behind the permitted over-read as alignment
 allows, so that a kernel that reads or writes further dies. Outputs keep what the caller put into them where the kernel
 does not write.
@@ -55,23 +56,30 @@ def run_kernel(spec: KernelSpec, isa: str, arrays: Mapping[str, Array]) -> dict[
     return run_kernels([Case(spec, arrays)], isa)[0]
 
 
-def run_kernels(cases: Sequence[Case], isa_name: str) -> list[dict[str, Array]]:
-    """Compile the kernels of all cases into one object and run them; the outputs of each case by name."""
+def run_kernels(cases: Sequence[Case], isa_name: str, *, imitated: bool | None = None) -> list[dict[str, Array]]:
+    """Compile the kernels of all cases into one object and run them; the outputs of each case by name.
+
+    ``imitated`` says whether AVX2 does the work of an x86 level; by default where this machine lacks the level.
+    """
     isa = ISAS[isa_name]
-    run = _run_native if isa.family == "x86" else _run_qemu
-    with _compiled(cases, isa_name) as (folder, calls):
+    run = _run_here if isa.family == "x86" else _run_qemu
+    if imitated is None:
+        imitated = isa.family == "x86" and isa_name not in native_levels()
+    with _compiled(cases, isa_name, imitating_pool() if imitated else pool()) as (folder, calls):
         return run(calls, isa, folder)
 
 
 @contextmanager
-def _compiled(cases: Sequence[Case], isa_name: str) -> Generator[tuple[Path, list[tuple[str, Case]]]]:
+def _compiled(
+    cases: Sequence[Case], isa_name: str, compilers: CodegenPool
+) -> Generator[tuple[Path, list[tuple[str, Case]]]]:
     """A folder with ``kernels.o``, and each case with the symbol of its kernel: equal ones are compiled once."""
     symbols: dict[KernelSpec, str] = {}
     for case in cases:
         symbols.setdefault(case.spec, f"kernel_{len(symbols)}")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "kernels.o"
-        path.write_bytes(pool().compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name))
+        path.write_bytes(compilers.compile([(symbol, spec) for spec, symbol in symbols.items()], isa_name))
         undefined = {symbol.name for symbol in read_elf(path).static if not symbol.defined}
         assert undefined <= KNOWN, f"kernels on {isa_name} call {', '.join(sorted(undefined - KNOWN))}"
         yield path.parent, [(symbols[case.spec], case) for case in cases]
@@ -83,11 +91,26 @@ def pool() -> CodegenPool:
     return CodegenPool(1)
 
 
+@functools.cache
+def imitating_pool() -> CodegenPool:
+    """Code generation processes whose kernels of any x86 level run on AVX2, for tests that run them."""
+    return CodegenPool(1, "support.imitation")
+
+
 def native_levels() -> list[str]:
-    """The x86 ISA levels this machine can run; AMX through the emulator if need be."""
-    flags = set(Path("/proc/cpuinfo").read_text().split())
+    """The x86 ISA levels whose own instructions this machine has; AMX through the emulator if need be."""
     needs = {"avx2": "avx2", "avxvnni": "avx_vnni", "avx512vnni": "avx512_vnni", "amx": "avx512_vnni"}
-    return [name for name, flag in needs.items() if flag in flags]
+    return [name for name, flag in needs.items() if flag in _cpu_flags()]
+
+
+def runnable_levels() -> list[str]:
+    """The x86 ISA levels that `run_kernels` runs on this machine: natively, or imitated."""
+    return [isa.name for isa in ISAS.values() if isa.family == "x86"] if "avx2" in _cpu_flags() else []
+
+
+@functools.cache
+def _cpu_flags() -> frozenset[str]:
+    return frozenset(Path("/proc/cpuinfo").read_text().split())
 
 
 def arm_levels() -> list[str]:
@@ -97,9 +120,12 @@ def arm_levels() -> list[str]:
 
 
 def bind_kernels(cases: Sequence[Case], isa_name: str) -> list[Callable[[], None]]:
-    """For each case a function that computes all of its tasks once, in this process and without guard pages."""
+    """For each case a function that computes all of its tasks once, in this process and without guard pages.
+
+    It is for measuring, so the machine must have the level.
+    """
     isa = ISAS[isa_name]
-    with _compiled(cases, isa_name) as (folder, calls):
+    with _compiled(cases, isa_name, pool()) as (folder, calls):
         if isa_name == "amx":
             _allow_amx()
         library = ctypes.CDLL(str(_link(folder)))
@@ -122,7 +148,7 @@ def _bind(function: Any, case: Case, isa: Isa) -> Callable[[], None]:
 def count_instructions(cases: Sequence[Case], isa_name: str) -> list[int]:
     """Guest instructions of each case on an ARM level, counted by QEMU: what a second call of all its tasks adds."""
     isa = ISAS[isa_name]
-    with _compiled(cases, isa_name) as (folder, calls):
+    with _compiled(cases, isa_name, pool()) as (folder, calls):
         program, plugin = _driver(calls, folder), instruction_plugin(folder)
 
         def count(symbol: str, case: Case, times: int) -> int:
@@ -186,11 +212,11 @@ class _Guarded:
         return ctypes.string_at(self.address, self._size)
 
 
-def _run_native(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list[dict[str, Array]]:
+def _run_here(calls: Sequence[tuple[str, Case]], isa: Isa, folder: Path) -> list[dict[str, Array]]:
     if isa.name == "amx":
         _allow_amx()
     library = ctypes.CDLL(str(_link(folder)))
-    return [_call_native(library[symbol], case, isa) for symbol, case in calls]
+    return [_call_here(library[symbol], case, isa) for symbol, case in calls]
 
 
 def _link(folder: Path) -> Path:
@@ -199,7 +225,7 @@ def _link(folder: Path) -> Path:
     return path
 
 
-def _call_native(function: Any, case: Case, isa: Isa) -> dict[str, Array]:
+def _call_here(function: Any, case: Case, isa: Isa) -> dict[str, Array]:
     slack = case.spec.over_read(isa)
     args = case.spec.args
     places = [_Guarded(_bytes_of(case, isa, arg), slack.get(arg.name, 0)) for arg in args]
@@ -217,7 +243,7 @@ def _like(array: Array, data: bytes) -> Array:
 @functools.cache
 def _allow_amx() -> None:
     """Ask the kernel for the tile registers, or emulate them where the processor has none."""
-    if "amx_int8" in Path("/proc/cpuinfo").read_text().split():
+    if "amx_int8" in _cpu_flags():
         assert ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0
         return
     folder = tempfile.mkdtemp()
