@@ -64,7 +64,7 @@ def run_kernels(cases: Sequence[Case], isa_name: str, *, imitated: bool | None =
     isa = ISAS[isa_name]
     run = _run_here if isa.family == "x86" else _run_qemu
     if imitated is None:
-        imitated = isa.family == "x86" and isa_name not in native_levels()
+        imitated = is_imitated(isa_name)
     with _compiled(cases, isa_name, imitating_pool() if imitated else pool()) as (folder, calls):
         return run(calls, isa, folder)
 
@@ -106,6 +106,11 @@ def native_levels() -> list[str]:
 def runnable_levels() -> list[str]:
     """The x86 ISA levels that `run_kernels` runs on this machine: natively, or imitated."""
     return [isa.name for isa in ISAS.values() if isa.family == "x86"] if "avx2" in _cpu_flags() else []
+
+
+def is_imitated(level: str) -> bool:
+    """Whether a level runs here by the instructions of AVX2."""
+    return level in runnable_levels() and level not in native_levels()
 
 
 @functools.cache
