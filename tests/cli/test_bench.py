@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.checking import need
+from e2e.checking import need_native
 
 Octavo = Callable[..., Any]
 
@@ -72,7 +72,7 @@ def test_in_turn_with_openvino(octavo: Octavo, quick: list[object], work: Path) 
 
 @openvino
 def test_a_level_holds_openvino_to_its_instructions(octavo: Octavo, quick: list[object], work: Path) -> None:
-    need("avx512vnni")
+    need_native("avx512vnni")
     compiled = work / "avx2.bundle"
     calib = ["--calib", work / "calib.npz", "--no-cache"]
     assert octavo("compile", work / "tiny.onnx", "--features", "avx2", *calib, "-o", compiled).code == 0

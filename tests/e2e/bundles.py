@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from kernels.harness import QEMU_CPUS, pool
+from kernels.harness import QEMU_CPUS, imitating_pool, is_imitated, pool
 from octavo.backends.bundle.link import Toolchain, find_toolchain
 from octavo.backends.bundle.program import LevelProgram, Program, Signature, TensorSpec
 from octavo.backends.bundle.sequencer import public_header
@@ -63,10 +63,11 @@ class Kernels:
 
     def objects(self, kernels: Mapping[str, KernelSpec], level: str) -> list[Path]:
         """Objects that define all of the kernels (and more)."""
+        compilers = imitating_pool() if is_imitated(level) else pool()
         missing = [(symbol, spec) for symbol, spec in kernels.items() if symbol not in self._objects]
         for chunk in _chunks(missing):
             path = self._folder / f"{chunk[0][0]}.o"
-            path.write_bytes(pool().compile(chunk, level))
+            path.write_bytes(compilers.compile(chunk, level))
             self._objects.update(dict.fromkeys((symbol for symbol, _ in chunk), path))
         return list(dict.fromkeys(self._objects[symbol] for symbol in kernels))
 
@@ -153,7 +154,7 @@ class Answer:
 
 
 def run_jobs(jobs: Sequence[Job], level: str) -> list[Answer]:
-    """Run jobs of one level in one process: native, with emulated AMX, or under QEMU.
+    """Run jobs of one level in one process: native, with emulated AMX, imitated by AVX2, or under QEMU.
 
     A crash ends the process: the job it happened in says so, and those after it run in another.
     """
@@ -173,8 +174,8 @@ def _run_some(jobs: Sequence[Job], level: str, folder: Path) -> list[Answer]:
         for value, path in zip(job.built.graph.inputs, sources, strict=True):
             path.write_bytes(np.ascontiguousarray(job.feeds[value.name]).tobytes())
         bundle = (job.built.folder / f"lib{PREFIX}.so", job.built.folder / "weights.bin")
-        flags = int(level == "amx")
-        lines.append(" ".join(map(str, (*bundle, level, flags, *sources, *targets))))
+        unchecked = int(level == "amx" or is_imitated(level))
+        lines.append(" ".join(map(str, (*bundle, level, unchecked, *sources, *targets))))
         results.append(targets)
     (folder / "jobs").write_text("\n".join(lines) + "\n")
     done = _execute(level, folder / "jobs")

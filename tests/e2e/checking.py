@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import octavo
-from e2e.bundles import X86_LEVELS, Array, Built, Job, Kernels, build_all, run_jobs
+from e2e.bundles import Array, Built, Job, Kernels, build_all, run_jobs
 from e2e.samples import Sample
+from kernels.harness import runnable_levels
 from octavo.ir import run_graph
 from octavo.ir.ops.constant import Constant
 from support.missing import MissingError
@@ -56,21 +57,23 @@ def native_levels() -> list[str]:
 
 
 def x86_levels() -> list[str]:
-    """The x86 levels that run here; AMX is emulated on top of AVX-512. Raises :class:`MissingError` if none does."""
-    found = [level for level in X86_LEVELS if _runs(level)]
+    """The x86 levels that run here, natively or imitated. Raises :class:`MissingError` if none does."""
+    found = runnable_levels()
     if not found:
         raise MissingError("this machine runs no x86 level", REQUIRED)
     return found
 
 
 def need(level: str) -> None:
-    """Raises :class:`MissingError` where an x86 level does not run."""
-    if not _runs(level):
+    """Raises :class:`MissingError` where an x86 level does not run, not even imitated."""
+    if level not in runnable_levels():
         raise MissingError(f"this machine does not run {level}", REQUIRED)
 
 
-def _runs(level: str) -> bool:
-    return ("avx512vnni" if level == "amx" else level) in native_levels()
+def need_native(level: str) -> None:
+    """Raises :class:`MissingError` where the machine lacks instructions of an x86 level."""
+    if level not in native_levels():
+        raise MissingError(f"this machine does not have the instructions of {level}", REQUIRED)
 
 
 def _from_python(built: Built, sample: Sample, expected: Mapping[str, Array]) -> list[str]:
