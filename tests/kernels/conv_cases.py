@@ -13,7 +13,7 @@ from kernels.reference import conv_accumulators, finish, view
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.base import KernelSpec, StridedView
 from octavo.backends.tvm.kernels.conv import ConvSpec
-from octavo.backends.tvm.kernels.epilogue import Epilogue, is_whole
+from octavo.backends.tvm.kernels.epilogue import Epilogue
 from support.blocks import draw_blocks, spread_blocks
 
 Array = npt.NDArray[Any]
@@ -100,7 +100,7 @@ def conv_case(
     acc = conv_accumulators(spec, x, arrays["weight"], int(arrays["x_zero_point"]))
     arrays |= centred(acc, rng)
     acc += arrays["bias"]
-    spec = replace(spec, epilogue=as_whole(spec.epilogue, isa, arrays))
+    spec = replace(spec, epilogue=spec.epilogue.fitted(isa, arrays))
     shape = (spec.batch, spec.out_h, spec.out_w, channels)
     buffers: dict[str, Array] = {"x": x}
     residual = None
@@ -127,11 +127,6 @@ def check_convs(
     made = [conv_case(spec, isa, rng, kernel, densities[int(rng.integers(len(densities)))], draw) for spec in specs]
     for spec, result, (_, wanted) in zip(specs, run_kernels([case for case, _ in made], level), made, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {spec}")
-
-
-def as_whole(epilogue: Epilogue, isa: Isa, arrays: dict[str, Array]) -> Epilogue:
-    """The epilogue that leaves out what these constants do not need."""
-    return replace(epilogue, whole=epilogue.out == "byte" and is_whole(isa, arrays))
 
 
 def centred(acc: Array, rng: np.random.Generator) -> dict[str, Array]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.conv_cases import as_whole, centred, conv_spec, random_bytes, random_params
+from kernels.conv_cases import centred, conv_spec, random_bytes, random_params
 from kernels.harness import Array, Case, run_kernels
 from kernels.levels import every_level
 from kernels.reference import finish, view
@@ -93,7 +93,7 @@ def depthwise_case(spec: DepthwiseSpec, isa: Isa, rng: np.random.Generator) -> t
     acc = _accumulators(spec, x, arrays["weight"], int(arrays["x_zero_point"]))
     arrays |= centred(acc, rng)
     acc += arrays["bias"]
-    spec = replace(spec, epilogue=as_whole(spec.epilogue, isa, arrays))
+    spec = replace(spec, epilogue=spec.epilogue.fitted(isa, arrays))
     buffers: dict[str, Array] = {"x": x}
     residual = None
     if spec.epilogue.residual is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernels.conv_cases import Array, as_whole, centred, random_bytes, random_params
+from kernels.conv_cases import Array, centred, random_bytes, random_params
 from kernels.harness import Case, run_kernels
 from kernels.levels import every_level
 from kernels.reference import finish, view
@@ -58,7 +58,7 @@ def _case(spec: MatmulSpec, isa: Isa, rng: np.random.Generator) -> tuple[Case, A
     b = _matrices(spec, right, spec.b, shape).astype("int64") - zero_points["b_zero_point"]
     acc = a @ (b.swapaxes(-1, -2) if spec.transposed else b)
     arrays = {**random_params(isa, rng), **zero_points, "multiplier": centred(acc, rng)["multiplier"]}
-    spec = replace(spec, epilogue=as_whole(spec.epilogue, isa, arrays))
+    spec = replace(spec, epilogue=spec.epilogue.fitted(isa, arrays))
     buffers = {"a": left, "b": right}
     residual = None
     if spec.epilogue.residual is not None:

@@ -21,6 +21,19 @@ class ArmOps(VectorOps):
             parts += [b.let(cast("int32x4", shuffle([half], range(at, at + 4)))) for at in (0, 4)]
         return parts[: self.vectors_of(count)]
 
+    def load_centred(self, b: Builder, buffer: Buffer, index: Index, count: int, zero_point: Expr) -> list[Expr]:
+        """Sixteen at once where there are as many."""
+        sizes = {step: 16 if count - step > 8 else 8 for step in range(0, count, 16)}
+        loaded = [b.let(buffer.load(index + step, size)) for step, size in sizes.items()]
+        return [value for part in loaded for value in self.centred(b, part, zero_point)][: self.vectors_of(count)]
+
+    def centred(self, b: Builder, value: Expr, zero_point: Expr) -> list[Expr]:
+        """Activations minus a zero point as int32 vectors: a single instruction widens to words and adds."""
+        shift, lanes = broadcast(cast("int16", -zero_point), 8), int(value.ty.dtype.lanes)
+        eights = [shuffle([value], range(at, at + 8)) if lanes > 8 else value for at in range(0, lanes, 8)]
+        halves = [b.let(cast("int16x8", eight) + shift) for eight in eights]
+        return [b.let(cast("int32x4", shuffle([half], range(at, at + 4)))) for half in halves for at in (0, 4)]
+
     def load_words(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
         """Four vectors at once: LLVM would compute an address for each."""
         whole = count // 16 * 16
@@ -42,14 +55,27 @@ class ArmOps(VectorOps):
 
     def quantize(self, values: Sequence[Expr], into: ByteRange) -> Expr:
         """No float clamp: fcvtns and every narrowing saturate, and the bounds are whole numbers."""
-        shift = broadcast(cast("int16", into.zero_point), 8)
-        halves = self._halves([self.rint(value) for value in values])
-        shifted = [intrin("int16x8", "llvm.sadd.sat.v8i16", half, shift) for half in halves]
-        stored, lanes = self._bytes(shifted), 8 * len(halves)
+        shifted = self._rounded(values, into) if into.rounding is None else self._low_halves(values, into.rounding)
+        stored, lanes = self._bytes(shifted), 8 * len(shifted)
+        if into.turned:
+            stored = tirx.bitwise_not(stored)
         if into.whole:
             return stored
         low, high = (broadcast(cast("int8", bound), lanes) for bound in (into.byte_low, into.byte_high))
         return tirx.Min(tirx.Max(stored, low), high)
+
+    def _rounded(self, values: Sequence[Expr], into: ByteRange) -> list[Expr]:
+        """Words of 16 bits of any values, in pairs of vectors, with the zero point added."""
+        shift = broadcast(cast("int16", into.zero_point), 8)
+        halves = self._halves([self.rint(value) for value in values])
+        return [intrin("int16x8", "llvm.sadd.sat.v8i16", half, shift) for half in halves]
+
+    @staticmethod
+    def _low_halves(values: Sequence[Expr], rounding: Expr) -> list[Expr]:
+        """The same of small values: one instruction rounds a vector and adds, another one cuts two."""
+        words = [reinterpret("int16x8", tirx.Add(value, rounding)) for value in values]
+        words += words[-1:] * (len(words) % 2)
+        return [shuffle(words[at : at + 2], range(0, 16, 2)) for at in range(0, len(words), 2)]
 
     def quantize_interleaved(self, values: Sequence[Expr], into: ByteRange) -> Expr:
         """With a single 128-bit group, interleaved order is natural order."""

@@ -15,6 +15,7 @@ class ByteRange:
     """Scalar expressions of a quantized range: the float32 upper bound of t, and int32 zero point and stored bounds.
 
     `whole` says that the range is that of a byte, and that t is far from the bounds of int32: narrowing is enough.
+    Where `rounding` is there, t fits a word and the low half of their sum is the byte, or its complement if `turned`.
     """
 
     high: Expr
@@ -22,6 +23,8 @@ class ByteRange:
     byte_low: Expr
     byte_high: Expr
     whole: bool = False
+    rounding: Expr | None = None
+    turned: bool = False
 
 
 class VectorOps(ABC):
@@ -76,6 +79,10 @@ class VectorOps(ABC):
     @abstractmethod
     def load_bytes(self, b: Builder, buffer: Buffer, index: Index, count: int) -> list[Expr]:
         """Load `count` bytes widened to int32 (by the buffer's signedness); reads up to a whole vector of bytes."""
+
+    def load_centred(self, b: Builder, buffer: Buffer, index: Index, count: int, zero_point: Expr) -> list[Expr]:
+        """`load_bytes` of activations, minus a zero point (int32) in their domain."""
+        return [value - self.splat(zero_point) for value in self.load_bytes(b, buffer, index, count)]
 
     @abstractmethod
     def quantize(self, values: Sequence[Expr], into: ByteRange) -> Expr:

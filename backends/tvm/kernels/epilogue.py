@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,9 +19,15 @@ from .base import Arg, Array, StridedView, padded
 
 Output = Literal["byte", "f32", "i32"]
 
-#: Words of the `params` constant: float32 lo, hi, residual multiplier; int32 zp, residual zp; lo + zp, hi + zp.
-LO, HI, RESIDUAL_MULTIPLIER, ZERO_POINT, RESIDUAL_ZERO_POINT, BYTE_LO, BYTE_HI = range(7)
+#: Words of the `params` constant: float32 lo, hi, residual multiplier; int32 zp, residual zp; lo + zp, hi + zp; float32
+#: what rounds small results.
+LO, HI, RESIDUAL_MULTIPLIER, ZERO_POINT, RESIDUAL_ZERO_POINT, BYTE_LO, BYTE_HI, ROUNDING = range(8)
 PARAM_WORDS = 16
+#: What `Epilogue.pack` takes of multipliers.
+MULTIPLIERS = ("multiplier", "residual_multiplier")
+
+#: What is known of results that fit words of 16 bits: whether their zero point is even or odd.
+Small = Literal["even", "odd"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,23 @@ class Epilogue:
 
     `residual` is the view of the tensor added before the clamp; `table` maps the byte at the end. With `whole` the
     clamp is the range of a byte and no multiplier is large (`is_whole`), so that saturating instructions do it.
+
+    `small` says that every t fits a word of 16 bits, proven from the weights (`small_of`). Then adding 1.5 * 2**23 + zp
+    rounds t and leaves y in the low half of a float32. That rounds ties to even sums, which is to even t where zp is
+    even. For an ``odd`` one it is ~y that is found so, from -t and -zp - 1: `pack` turns the signs of the multipliers.
     """
 
     out: Output = "byte"
     residual: StridedView | None = None
     table: bool = False
     whole: bool = False
+    small: Small | None = None
+
+    def fitted(self, isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> Epilogue:
+        """The epilogue that leaves out what the constants `arrays`, as a kernel's `pack` takes them, do not need."""
+        if self.out != "byte":
+            return self
+        return replace(self, whole=is_whole(isa, arrays), small=small_of(isa, arrays))
 
     @property
     def out_dtype(self) -> str:
@@ -63,6 +80,8 @@ class Epilogue:
         residual_zero_point, residual_multiplier; table int8[256], the logical output of logical input i - 128.
         Zero points are in the stored domain of `isa`. Without lo and hi the clamp is the range of a byte.
         """
+        if self.small == "odd":
+            arrays = {name: -array if name in MULTIPLIERS else array for name, array in arrays.items()}
         packed: dict[str, Array] = {"bias": padded(bias, channels, "int32")}
         if self.out != "i32":
             packed["multiplier"] = padded(arrays["multiplier"], channels, "float32")
@@ -88,6 +107,31 @@ def is_whole(isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> bool:
     )
 
 
+#: Below this |t|, y fits a word of 16 bits.
+MOST_SMALL = 32_000
+#: 1.5 * 2**23: the distance of the floats around it is 1.
+ROUND = 12_582_912
+
+
+def small_of(isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> Small | None:
+    """What the epilogue with the constants `arrays` may know of its results; only ARM makes use of it.
+
+    An accumulator is furthest from 0 where each product has the sign of its weight, or each the other one.
+    """
+    if isa.family != "arm" or "weight" not in arrays:
+        return None
+    weight = np.asarray(arrays["weight"]).astype("int64")
+    rows = weight.reshape(len(weight), -1)
+    above, below = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
+    zero_point = int(np.asarray(arrays["x_zero_point"]))
+    low, high = isa.act_min - zero_point, isa.act_max - zero_point
+    bias = np.asarray(arrays["bias"]).astype("int64")
+    most = np.maximum(abs(high * above - low * below + bias), abs(low * above - high * below + bias))
+    largest = float((most * np.abs(arrays["multiplier"])).max())
+    largest += (isa.act_max - isa.act_min) * abs(float(np.asarray(arrays.get("residual_multiplier", 0.0))))
+    return None if largest > MOST_SMALL else "odd" if int(np.asarray(arrays["zero_point"])) % 2 else "even"
+
+
 def pack_params(isa: Isa, arrays: dict[str, Array]) -> Array:
     """The `params` constant (int32 words, see the indices above) from 0-d arrays; zero points in the stored domain."""
     zero_point = int(arrays["zero_point"])
@@ -99,6 +143,7 @@ def pack_params(isa: Isa, arrays: dict[str, Array]) -> Array:
     floats = words.view("float32")
     floats[[LO, HI]] = low, high
     floats[RESIDUAL_MULTIPLIER] = arrays.get("residual_multiplier", np.float32(0))
+    floats[ROUNDING] = ROUND + (-zero_point - 1 if zero_point % 2 else zero_point)
     return words
 
 

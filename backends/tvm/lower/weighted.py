@@ -22,7 +22,7 @@ from ..kernels import chained, maddubs, sparse, winograd
 from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
-from ..kernels.epilogue import Epilogue, is_whole
+from ..kernels.epilogue import Epilogue
 from ..kernels.matmul import MatmulSpec
 from ..kernels.transposed import Axis, TransposedConv
 from .registry import lowers
@@ -62,7 +62,7 @@ def lower_qconv(site: PlanBuilder, node: Node) -> None:
         "dilation_h": dilation[0],
         "dilation_w": dilation[1],
         "full_range": bool((tail.weight == -128).any()),
-        "epilogue": tail.epilogue(lambda view: strided_view(image_axes(view))),
+        "epilogue": tail.epilogue(lambda view: strided_view(image_axes(view))).fitted(site.isa, tail.constants()),
     }
     spec: ConvSpec | DepthwiseSpec
     if op.groups > 1 and op.groups == channels == x.type.shape[1]:
@@ -89,7 +89,7 @@ def lower_qlinear(site: PlanBuilder, node: Node) -> None:
         rows,
         depth,
         columns,
-        tail.epilogue(lambda view: _row_view(site.contiguous(view), rows, columns)),
+        tail.epilogue(lambda view: _row_view(site.contiguous(view), rows, columns)).fitted(site.isa, tail.constants()),
         row_stride=depth,
         out_stride=columns if flat is not out else out.strides[-2] if out.rank > 1 else columns,
         full_range=bool((tail.weight == -128).any()),
@@ -172,12 +172,9 @@ def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
     if sparse.has_zeros(tail.weight):
         site.note(node, "dense: transposed convolutions have no sparse kernel")
     for phase in whole.phases:
-        site.call(
-            phase.spec,
-            node.where,
-            tail.views(source, out),
-            {**constants, "weight": phase.weight(np.asarray(constants["weight"]))},
-        )
+        own = {**constants, "weight": phase.weight(np.asarray(constants["weight"]))}
+        spec = replace(phase.spec, epilogue=phase.spec.epilogue.fitted(site.isa, own))
+        site.call(spec, node.where, tail.views(source, out), own)
 
 
 @lowers(QMatMul)
@@ -215,10 +212,7 @@ def lower_qmatmul(site: PlanBuilder, node: Node) -> None:
             b=StridedView(right.strides[0], right.strides[1], right.strides[3 if transposed else 2]),
             output=StridedView(target.strides[0], target.strides[1], target.strides[2]),
             transposed=transposed,
-            epilogue=Epilogue(
-                out="f32" if op.out is None else "byte",
-                whole=op.out is not None and is_whole(site.isa, constants),
-            ),
+            epilogue=Epilogue("f32" if op.out is None else "byte").fitted(site.isa, constants),
         )
         site.call(spec, node.where, {"a": left, "b": right, "out": target}, constants)
     if result is not out:
@@ -264,11 +258,10 @@ class _Tail:
         return self._node.outputs[0].type.quant
 
     def epilogue(self, view: Any) -> Epilogue:
-        """The epilogue's specification; ``view`` says how a residual is strided."""
+        """The epilogue for any constants; ``view`` says how a residual is strided."""
         residual = None if self._residual is None else view(self._residual_view())
         out: Any = "f32" if self._out is None else "byte"
-        whole = self._out is not None and is_whole(self._site.isa, self.constants())
-        return Epilogue(out=out, residual=residual, table=self._table is not None, whole=whole)
+        return Epilogue(out, residual, table=self._table is not None)
 
     def _residual_view(self) -> View:
         assert self._residual is not None

@@ -299,7 +299,5 @@ class InterleavedEpilogue(EpilogueEmitter):
     def _with_residual(self, values: Sequence[Expr], index: Index) -> list[Expr]:
         ops = self.ops
         held = self.b.let(self.buffers["residual"].load(index, self.width))
-        shift, factor = self._word(words.RESIDUAL_ZERO_POINT), self._float(words.RESIDUAL_MULTIPLIER)
-        loaded = [cast(ops.i32, shuffle([held], order)) for order in self.order]
-        terms = [ops.mul(ops.to_f32(value - shift), factor) for value in loaded]
-        return [tirx.Add(value, term) for value, term in zip(values, terms, strict=True)]
+        shift = self._word(words.RESIDUAL_ZERO_POINT)
+        return self._added(values, [cast(ops.i32, shuffle([held], order)) - shift for order in self.order])

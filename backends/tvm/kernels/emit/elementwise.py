@@ -47,7 +47,7 @@ def _centered(
     zero = buffers["params"][word]
     if stride == 0:
         return [b.let(ops.splat(cast("int32", buffers[name][at]) - zero))] * ops.vectors_of(count)
-    return [value - ops.splat(zero) for value in ops.load_bytes(b, buffers[name], at, count)]
+    return ops.load_centred(b, buffers[name], at, count, zero)
 
 
 def _combined(ops: VectorOps, params: Buffer, spec: BinarySpec, left: list[Expr], right: list[Expr]) -> list[Expr]:

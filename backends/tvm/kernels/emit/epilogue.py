@@ -45,7 +45,9 @@ class EpilogueEmitter:
 
     def range(self) -> ByteRange:
         """The range of the stored bytes."""
-        return replace(byte_range(self.buffers["params"]), whole=self.spec.whole)
+        spec, plain = self.spec, byte_range(self.buffers["params"])
+        rounding = None if spec.small is None else self._float(words.ROUNDING)
+        return replace(plain, whole=spec.whole, rounding=rounding, turned=spec.small == "odd")
 
     def scale(self, channel: Index, count: int) -> list[Expr]:
         """The multiplier vectors of `count` channels; load them once per channel block."""
@@ -68,11 +70,13 @@ class EpilogueEmitter:
         count: int,
     ) -> None:
         """Finish `count` channels of several pixels; `places` are their indices into ``out`` and ``residual``."""
+        used = self.ops.vectors_of(count)
+        held = [[self.b.let(value) for value in values[:used]] for values in acc]
         if self.spec.out == "byte":
-            results = [self._scaled(values, scale, at[1], count) for values, at in zip(acc, places, strict=True)]
+            results = [self._scaled(values, scale, at[1], count) for values, at in zip(held, places, strict=True)]
             self._store_bytes(results, [at[0] for at in places], count)
             return
-        for values, (index, _) in zip(acc, places, strict=True):
+        for values, (index, _) in zip(held, places, strict=True):
             words_out = values if self.spec.out == "i32" else self._products(values, scale)
             self.ops.store_words(self.b, self.buffers["out"], index, words_out, count)
 
@@ -85,7 +89,10 @@ class EpilogueEmitter:
 
     def _scaled(self, values: Sequence[Expr], scale: Sequence[Expr], residual: Index, count: int) -> list[Expr]:
         products = self._products(values, scale)
-        return products if self.spec.residual is None else self._add_residual(products, residual, count)
+        if self.spec.residual is None:
+            return products
+        zero_point, source = self.buffers["params"][words.RESIDUAL_ZERO_POINT], self.buffers["residual"]
+        return self._added(products, self.ops.load_centred(self.b, source, residual, count, zero_point))
 
     def _store_bytes(self, values: Sequence[Sequence[Expr]], places: Sequence[Index], count: int) -> None:
         """Narrow vectors of all pixels in groups that fill a byte vector, and store each pixel's part of a group."""
@@ -116,11 +123,10 @@ class EpilogueEmitter:
             store_part(b, self.buffers["out"], pieces[first].index, stored, count=count, lanes=width, start=start)
             first = last
 
-    def _add_residual(self, values: Sequence[Expr], index: Index, count: int) -> list[Expr]:
-        ops = self.ops
-        loaded = ops.load_bytes(self.b, self.buffers["residual"], index, count)
-        shift, factor = self._word(words.RESIDUAL_ZERO_POINT), self._float(words.RESIDUAL_MULTIPLIER)
-        terms = [ops.mul(ops.to_f32(value - shift), factor) for value in loaded]
+    def _added(self, values: Sequence[Expr], residual: Sequence[Expr]) -> list[Expr]:
+        """The sums with a residual minus its zero point, int32."""
+        ops, factor = self.ops, self._float(words.RESIDUAL_MULTIPLIER)
+        terms = [ops.mul(ops.to_f32(value), factor) for value in residual]
         return [tirx.Add(value, term) for value, term in zip(values, terms, strict=True)]
 
 
