@@ -148,6 +148,14 @@ class Builder:
         sign = tirx.shift_right(reinterpret("uint32", self.begin), tirx.IntImm("uint32", 31))
         return i64(value) + cast("int64", sign)
 
+    def anew(self, value: Expr, index: Expr) -> Expr:
+        """`value`, which LLVM takes to depend on `index`: nothing that is made of it leaves a loop over `index`.
+
+        Many vectors that are kept from one pass to the next leave no registers.
+        """
+        never = cast("int64", tirx.shift_right(self.begin, tirx.IntImm("int32", 31)))
+        return value + tirx.bitwise_and(index, never)
+
     def tasks(self) -> Any:
         """The outermost loop of a kernel, over its own share of the tasks."""
         return self.loop(cast("int64", self.begin), cast("int64", self.end), "task")

@@ -43,12 +43,12 @@ WEIGHT_CACHE = 24 * 1024
 GATHERED_CACHE, PAIRED_CACHE = 192 * 1024, 512 * 1024
 #: Bytes of pixels that were made ready, which lie on the stack.
 MOST_GATHERED = 64 * 1024
-#: Blocks of channels from which on pairs of pixels are worth being laid side by side.
-LEAST_PAIRED = 3
+#: What it costs to lay pairs of pixels side by side, in instructions for each pixel and step of K.
+PAIRING = 3
 #: Bytes that are copied, or become words, at once.
 COPIED = 16
 #: What that costs, in instructions that multiply. x86 copies beside that.
-COPY_COST = {"vnni": 1, "sdot": 3, "smlal": 3}
+COPY_COST = {"vnni": 1, "sdot": 3, "smlal": 3, "smmla": 3}
 #: Weights of a layer of more bytes are not in the second-level cache when it starts.
 FAR_WEIGHTS = 256 * 1024
 #: Bytes of a cache line, and how many of them a step of K waits for without loss.
@@ -161,7 +161,8 @@ class ConvSpec(KernelSpec):
         plan = plan_conv(self, isa)
         rows = self.weight_rows(arrays["weight"])
         packed = pack_weights(isa, plan.dot, plan.runs, rows, (plan.blocks, plan.tile.vectors))
-        return {"weight": packed, **self.pack_epilogue(plan.blocks * plan.tile.vectors * isa.lanes, isa, arrays)}
+        width = plan.blocks * plan.tile.vectors * isa.lanes
+        return {"weight": packed, **self.pack_epilogue(width, isa, arrays, paired=plan.dot.paired)}
 
     def weight_rows(self, weight: Array) -> Array:
         """Weights as int8[groups, out_channels, K], with K in the order the kernel walks it."""
@@ -169,14 +170,21 @@ class ConvSpec(KernelSpec):
         rows: Array = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
         return rows
 
-    def pack_epilogue(self, width: int, isa: Isa, arrays: dict[str, Array]) -> dict[str, Array]:
-        """The constants of the epilogue, each group padded to `width`; the zero point of x is folded into the bias."""
+    def pack_epilogue(
+        self, width: int, isa: Isa, arrays: dict[str, Array], *, paired: bool = False
+    ) -> dict[str, Array]:
+        """The constants of the epilogue, each group padded to `width`; the zero point of x is folded into the bias.
+
+        Where accumulators are `paired`, those of every two channels come twice.
+        """
         sums = arrays["weight"].reshape(self.groups, self.out_channels, -1).astype("int64").sum(axis=2)
         bias = arrays["bias"].astype("int64").reshape(sums.shape) - int(arrays["x_zero_point"]) * sums
         spread = {"bias": bias, "multiplier": arrays.get("multiplier")}
         padded = {name: _pad_channels(value, self.groups, width) for name, value in spread.items() if value is not None}
+        if paired:
+            padded = {name: np.repeat(value.reshape(-1, 2), 2, axis=0).reshape(-1) for name, value in padded.items()}
         wrapped = padded.pop("bias").astype("int64").astype("uint32").view("int32")
-        return self.epilogue.pack(isa, self.groups * width, wrapped, {**arrays, **padded})
+        return self.epilogue.pack(isa, wrapped.size, wrapped, {**arrays, **padded})
 
     def over_read(self, isa: Isa) -> dict[str, int]:
         slack = {"x": 64}
@@ -298,23 +306,24 @@ def plan_conv(spec: ConvSpec, isa: Isa) -> ConvPlan:
 
 
 def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
-    ready = gathered_dot(isa)
-    if ready is not None:
+    dot, ready = _direct_dot(spec, isa), _ready_dot(spec, isa)
+    if ready is not None and _can_gather(divide(spec, isa, choose_cut(spec, isa, ready))):
         # Pixels that were made ready once for all channels need no instructions beside the products.
-        cut = choose_cut(spec, isa, ready)
-        if _can_gather(plan := divide(spec, isa, cut)) and _worth_gathering(plan):
-            return cut
-    direct = choose_cut(spec, isa, _direct_dot(spec, isa))
-    joined = joined_dot(direct.dot)
-    if joined is not None and _worth_joining(divide(spec, isa, direct)):
-        return choose_cut(spec, isa, joined)
-    return direct
+        dot = ready if _worth_gathering(spec, isa, dot, ready) else dot
+    cut = choose_cut(spec, isa, dot)
+    joined = joined_dot(dot)
+    return choose_cut(spec, isa, joined) if joined is not None and _worth_joining(divide(spec, isa, cut)) else cut
 
 
 def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
     return _fitted(dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors), spec, isa)
+
+
+def _ready_dot(spec: ConvSpec, isa: Isa) -> Dot | None:
+    ready = gathered_dot(isa)
+    return ready and _fitted(ready, spec, isa)
 
 
 def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
@@ -330,8 +339,11 @@ def _can_gather(plan: ConvPlan) -> bool:
     return size <= MOST_GATHERED
 
 
-def _worth_gathering(plan: ConvPlan) -> bool:
-    return plan.dot.instruction != "smmla" or plan.blocks >= LEAST_PAIRED
+def _worth_gathering(spec: ConvSpec, isa: Isa, dot: Dot, ready: Dot) -> bool:
+    if ready.instruction != "smmla":
+        return True
+    direct, paired = (min(cost for _, cost in _tile_costs(spec, isa, each, choose_tile)) for each in (dot, ready))
+    return paired + PAIRING * spec.batch * spec.out_h * spec.out_w < direct
 
 
 def _worth_joining(plan: ConvPlan) -> bool:
@@ -355,7 +367,7 @@ def choose_cut(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice = choose_t
 
 
 def _weight_cache(dot: Dot) -> int:
-    if dot.kind == "smmla/pairs":
+    if dot.loop == "smmla/pairs":
         return PAIRED_CACHE
     return GATHERED_CACHE if dot.gathered else WEIGHT_CACHE
 
@@ -371,7 +383,7 @@ def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple
 
 def other_cuts(spec: ConvSpec, isa: Isa) -> Iterator[Cut]:
     """Cuts that measurement may find faster than the chosen one, in turn of every kind, the likeliest first."""
-    best, ready = _best_cut(spec, isa), gathered_dot(isa)
+    best, ready = _best_cut(spec, isa), _ready_dot(spec, isa)
     dots = [best.dot, *(_fitted(dot, spec, isa) for dot in direct_dots(isa)), *([ready] if ready else [])]
     kinds = [list(_near(spec, isa, dot, choices)) for dot in dict.fromkeys(dots) for choices in _tile_kinds(dot)]
     kinds.append([replace(best, cache=cache) for cache in (4 * best.cache, best.cache // 3)])

@@ -44,7 +44,7 @@ class SparseConvSpec(ListedConvSpec):
             "weight": blocks.weights,
             "starts": blocks.starts.astype("int32"),
             "taps": self.taps(plan.runs, blocks.places, BLOCK_DEPTH),
-            **conv.pack_epilogue(plan.blocks * BLOCK_CHANNELS, isa, arrays),
+            **conv.pack_epilogue(plan.blocks * BLOCK_CHANNELS, isa, arrays, paired=plan.dot.paired),
         }
 
     def over_read(self, isa: Isa) -> dict[str, int]:

@@ -87,6 +87,11 @@ class Dot:
         """Whether all of K is one run then."""
         return self.kind.endswith(("/joined", "/words"))
 
+    @property
+    def paired(self) -> bool:
+        """Whether an accumulator holds two channels of one pixel, then those of the next."""
+        return self.instruction == "smmla"
+
     def run(self, length: int, rows: int = 1, columns: int = 1) -> Runs:
         """K as `rows` x `columns` runs of `length` bytes; AMX tiles share a run evenly."""
         if self.kind != "amx":
@@ -105,6 +110,10 @@ class Dot:
         Measured for K of 16 to 384 with 32 registers, of which a large tile leaves none to finish it.
         """
         return 0.1 * max(0, tile - SMALL) * tile if self.registers == 32 else 0
+
+    def _finishing(self, count: int, vectors: int) -> float:
+        """What the end of a tile takes beside what every result does: sixteen channels of a pixel are one store."""
+        return (10 + count * (vectors // 4 + (0, 1, 1, 3)[vectors % 4])) / self.steps if self.steps else 0
 
     def fits(self, units: int, pixels: int, vectors: int) -> bool:
         """Whether the accumulators of `units` x `pixels` pixels and the operands of one step stay in registers."""
@@ -146,11 +155,12 @@ class Dot:
         if kind == "smull":
             return 6 * tile + 3 * count + 2 * vectors
         if kind == "sdot":
-            return 4 * tile + count + 2 * vectors
+            return 4 * tile + count + 2 * vectors + self._finishing(count, vectors)
         if kind == "smmla":
-            return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors
+            return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors + self._finishing(count, vectors)
         if kind == "smmla/pairs":
-            return 2 * round_up(count, 2) * vectors + 0.5 * round_up(count, 2) + 2 * vectors
+            loads = 0.5 * round_up(count, 2) + 2 * vectors
+            return 2 * round_up(count, 2) * vectors + loads + self._finishing(count, vectors)
         if kind == "pmaddwd/words":
             return 2 * tile + 0.2 * count + vectors
         if kind == "pmaddubsw/words":
@@ -202,10 +212,10 @@ def joined_dot(dot: Dot) -> Dot | None:
 
     Copying and finishing a tile takes registers; small tiles read too soon what was just copied.
     """
-    if dot.kind not in ("vnni", "sdot", "smlal", "chains"):
+    if dot.kind not in ("vnni", "sdot", "smlal", "chains", "smmla", "smmla/pairs"):
         return None
-    registers = min(dot.registers, 26) if dot.kind == "vnni" else dot.registers
-    return replace(dot, kind=f"{dot.kind}/joined", registers=registers, steps=0)
+    joined = replace(dot, kind=f"{dot.kind}/joined")
+    return replace(joined, registers=min(dot.registers, 26), steps=0) if dot.kind == "vnni" else joined
 
 
 def word_dot(isa: Isa) -> Dot | None:

@@ -16,6 +16,7 @@ from ..conv import ConvPlan, ConvSpec, Line, plan_conv
 from ..tiling import amx_rows
 from .dots import AmxDots, Dots, Operands, dots_for, weight_dtype
 from .epilogue import EpilogueEmitter
+from .paired import PairedEpilogue
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Offset:
 
 @dataclass(frozen=True)
 class _Accumulated:
-    """A tile after the loops over K: accumulators by pixel, and where its results go."""
+    """A tile after the loops over K: accumulators by pixel or pair of pixels, and where its results go."""
 
     acc: list[list[Expr]]
     pixels: list[_Offset]
@@ -69,7 +70,8 @@ class ConvEmitter:
         self.b, self.ops = Builder(symbol), vector_ops(isa)
         dtypes = {arg.name: arg.dtype_on(isa) for arg in kernel.args} | {"weight": weight_dtype(plan.dot)}
         self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
-        self.epilogue = EpilogueEmitter(self.b, self.ops, spec.epilogue, self.buffers)
+        kind = PairedEpilogue if plan.dot.paired else EpilogueEmitter
+        self.epilogue = kind(self.b, self.ops, spec.epilogue, self.buffers)
         self.width = plan.tile.vectors * isa.lanes
         self.dots = self.make_dots()
 
@@ -100,6 +102,7 @@ class ConvEmitter:
             plan.tile.vectors,
             plan.ahead,
             plan.lying,
+            plan.dot.paired,
         )
 
     def weights_of(self, index: Expr) -> Expr:
@@ -190,10 +193,8 @@ class ConvEmitter:
             emit(last)
 
     def _store(self, tile: _Accumulated, scale: Sequence[Expr], count: int) -> None:
-        used = self.ops.vectors_of(count)
-        values = [[self.b.let(value) for value in pixel[:used]] for pixel in tile.acc]
         places = [(tile.place.out + pixel.out, tile.place.residual + pixel.residual) for pixel in tile.pixels]
-        self.epilogue.store_pixels(values, scale, places, count)
+        self.epilogue.store_pixels(tile.acc, scale, places, count)
 
 
 #: What `_TileConvEmitter` remembers of a tile until its epilogue; no tile has channel -1.

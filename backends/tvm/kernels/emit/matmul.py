@@ -124,10 +124,9 @@ class _MatmulEmitter:
 
         def store(count: int) -> None:
             scale = self.epilogue.scale(column, count)
-            used = self.ops.vectors_of(count)
             rows = [row + unit for unit in range(units)]
             places = [(out + at * spec.output.pixel + column, residual + at * stride + column) for at in rows]
-            self.epilogue.store_pixels([pixel[:used] for pixel in values], scale, places, count)
+            self.epilogue.store_pixels(values, scale, places, count)
 
         if self.plan.blocks == 1 or last == self.width:
             store(last)

@@ -31,7 +31,16 @@ def emit(spec: SparseConvSpec, isa: Isa, symbol: str) -> Any:
 class _SparseEmitter(ConvEmitter):
     def make_dots(self) -> Dots:
         plan, buffers = self.plan, self.buffers
-        operands = Operands(buffers["x"], buffers["weight"], buffers["bias"], plan.runs, 0, 0, plan.tile.vectors)
+        operands = Operands(
+            buffers["x"],
+            buffers["weight"],
+            buffers["bias"],
+            plan.runs,
+            0,
+            0,
+            plan.tile.vectors,
+            paired=plan.dot.paired,
+        )
         lists = Lists(buffers["starts"], buffers["taps"])
         if plan.dot.kind == "smmla":
             return _SmmlaBlocks(self.b, self.ops, operands, lists)

@@ -46,6 +46,9 @@ def dots_for(
     `rows` is the number of pixels in one AMX tile, `pixels` that of the largest register tile; `single` says that all
     tiles multiply by the first block of weights.
     """
+    if dot.kind.endswith("/joined"):
+        inner = dots_for(replace(dot, kind=dot.loop), b, ops, operands, pixels=pixels, full_range=full_range)
+        return JoinedDots(inner, pixels)
     if dot.kind == "amx":
         return AmxDots(b, ops, operands, rows, single=single)
     if dot.kind == "smlal":
@@ -54,9 +57,6 @@ def dots_for(
         return WidenedDots(b, ops, operands, pixels)
     if dot.kind == "smmla/pairs":
         return PairedDots(b, ops, operands, pixels)
-    if dot.kind.endswith("/joined"):
-        direct = replace(dot, kind=dot.instruction)
-        return JoinedDots(dots_for(direct, b, ops, operands, full_range=full_range), pixels)
     simple: dict[str, Callable[[Builder, VectorOps, Operands], Dots]] = {
         "vnni": VnniDots,
         "pmaddwd": PmaddwdDots,

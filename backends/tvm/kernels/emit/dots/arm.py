@@ -34,6 +34,13 @@ class ElementDots(VectorDots):
 class SdotDots(VectorDots):
     """sdot by element: four channels of four bytes times one 32-bit lane of a pixel's sixteen bytes."""
 
+    def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
+        runs = self.operands.runs
+        if runs.count == 1 and runs.padded < 2 * runs.chunk:
+            # Without a loop over K LLVM would spread the lanes of all pixels before the loop over channels, and spill.
+            x = self.b.let(self.b.anew(x, channel))
+        return super().accumulate(x, pixels, weight, channel)
+
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, vectors = self.b, self.operands.vectors
         loaded = [b.let(reinterpret("int32x4", self.operands.x.load(x + offset, 16))) for offset in pixels]
@@ -63,15 +70,24 @@ class SmmlaDots(Dots):
         """Accumulators that hold the bias."""
         b, halves = self.b, 2 * self.operands.vectors
         acc = b.registers(-(-pixels // 2) * halves, "int32x4", "acc")
-        bias = self.bias(channel)
-        start = [b.let(shuffle([bias[at // 2]], [0, 1, 0, 1] if at % 2 == 0 else [2, 3, 2, 3])) for at in range(halves)]
+        start = self._start(channel)
         for position in range(-(-pixels // 2) * halves):
             b.store(acc, position, start[position % halves])
         return acc
 
+    def _start(self, channel: Expr) -> list[Expr]:
+        """The bias of two channels, twice, in each vector."""
+        bias = self.operands.bias
+        if self.operands.paired and bias is not None:
+            return self.ops.load_words(self.b, bias, 2 * channel, 2 * self.width)
+        both = [([value], [at, at + 1] * 2) for value in self.bias(channel) for at in (0, 2)]
+        return [self.b.let(shuffle(*each)) for each in both]
+
     def results(self, acc: Buffer, pixels: int) -> Accumulators:
-        """The accumulators by pixel."""
+        """The accumulators by pixel, or by pair of pixels."""
         vectors, halves = self.operands.vectors, 2 * self.operands.vectors
+        if self.operands.paired:
+            return [[acc[first + at] for at in range(halves)] for first in range(0, -(-pixels // 2) * halves, halves)]
         found: Accumulators = []
         for pixel in range(pixels):
             first, lanes = pixel // 2 * halves, [0, 1, 4, 5] if pixel % 2 == 0 else [2, 3, 6, 7]
@@ -110,6 +126,9 @@ class PairedDots(SmmlaDots):
         depth = operands.runs.count * operands.runs.padded
         super().__init__(b, ops, replace(operands, runs=Runs(1, 1, depth, depth, PAIRED_DEPTH)))
         self.source, self.size = operands, round_up(pixels, 2) * depth
+
+    def read(self, x: Buffer) -> None:
+        self.source = replace(self.source, x=x)
 
     def begin(self) -> None:
         self.paired = self.b.registers(self.size, "int8", "paired")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tvm import tirx
@@ -28,7 +28,7 @@ class Operands:
     """What a tile multiplies: the activation and weight buffers, and where the runs of K lie in the activations.
 
     `lying` are these runs where pixels are made ready, and `runs` what is multiplied then. Each step of K asks for
-    `ahead` cache lines of the weights that come next.
+    `ahead` cache lines of the weights that come next. The bias, and the results, are `paired` as in a `Dot`.
     """
 
     x: Buffer
@@ -40,6 +40,7 @@ class Operands:
     vectors: int
     ahead: int = 0
     lying: Runs | None = None
+    paired: bool = False
 
 
 Accumulators = list[list[Expr]]
@@ -74,6 +75,10 @@ class Dots(ABC):
         for line in range(count):
             self.b.call("llvm.prefetch.p0", weight.address(place + line * elements), read, second_level, data)
         self.b.store(self._ahead, 0, place + count * elements)
+
+    def read(self, x: Buffer) -> None:
+        """Take pixels from another buffer."""
+        self.operands = replace(self.operands, x=x)
 
     def begin(self) -> None:  # noqa: B027 - most instructions need no preparation
         """Emitted once at the start of the kernel."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ....builder import Buffer, Builder, Expr, cast, i64, vector
 from ...conv import COPIED
@@ -53,10 +52,12 @@ class JoinedDots(Dots):
         self.inner.aim(weight)
 
     def begin(self) -> None:
-        self.inner.operands = replace(self.inner.operands, x=self.copy.begin())
+        self.inner.read(self.copy.begin())
+        self.inner.begin()
 
     def gather(self, x: Expr, pixels: Sequence[int]) -> None:
         self.copy.gather(x, pixels)
+        self.inner.gather(i64(0), self.copy.places(len(pixels)))
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
         return self.inner.accumulate(i64(0), self.copy.places(len(pixels)), weight, channel)
