@@ -173,6 +173,20 @@ class DepthwisePlan:
         return sorted({row * h.stride + k * h.dilation for row in range(self.rows) for k in range(h.kernel)})
 
     @property
+    def columns(self) -> list[int]:
+        """The columns that a tile touches, relative to its first."""
+        w = self.geometry.w
+        return sorted({pixel * w.stride + k * w.dilation for pixel in range(self.pixels) for k in range(w.kernel)})
+
+    @property
+    def kept(self) -> list[int]:
+        """Those of them that sdot need not bring together, since the tile before did."""
+        w, columns = self.geometry.w, self.columns
+        if self.kind != "sdot" or self.rolled or w.count % self.pixels or self.pixel_tiles == 1:
+            return []
+        return [column for column in columns if column + self.pixels * w.stride in columns]
+
+    @property
     def groups(self) -> int:
         """Dot products of one column."""
         return -(-len(self.taps) // self.group)
@@ -241,6 +255,8 @@ _KINDS: dict[str, DotKind] = {
 }
 #: Vectors of weights that stay in registers on ARM.
 RESIDENT = 12
+#: Instructions around a tile of sdot, and sums of it that leave registers for the weights.
+AROUND, SMALL = 6, 8
 #: What it costs that one pixel is finished while others hold some of sixteen registers.
 SPILLED = 1.1
 #: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.
@@ -287,16 +303,16 @@ def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:
 def _cost(plan: DepthwisePlan) -> float:
     """Instructions for one channel block, roughly: bringing columns together, dot products, epilogue."""
     geometry, v = plan.geometry, plan.vectors
-    columns = {
-        p * geometry.w.stride + k * geometry.w.dilation for p in range(plan.pixels) for k in range(geometry.w.kernel)
-    }
-    shuffles = 0 if plan.kind == "smlal" else plan.groups * (8 if plan.group == 4 else 2)
+    column = len(plan.taps) + plan.groups * {"vnni": 8, "pmaddwd": 2, "sdot": 4, "smlal": 0}[plan.kind]
     dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
     products = sum(len(plan.groups_of(row)) for row in range(plan.rows)) * geometry.w.kernel
     if plan.kind == "sdot" and products * v > RESIDENT:
         dot = 2
-    one = len(columns) * (len(plan.taps) + shuffles) + plan.pixels * v * (products * dot + 6 * plan.rows)
-    return plan.row_tiles * plan.pixel_tiles * one * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
+    one = (len(plan.columns) - len(plan.kept)) * column + plan.pixels * v * (products * dot + 6 * plan.rows)
+    if plan.kind == "sdot":
+        one += AROUND + 2 * max(0, plan.rows * plan.pixels * v - SMALL)
+    row = plan.pixel_tiles * one + len(plan.kept) * column
+    return plan.row_tiles * row * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
 
 
 def _geometry(spec: DepthwiseSpec, width: int, kind: DotKind) -> Geometry:

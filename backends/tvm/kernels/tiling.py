@@ -20,6 +20,8 @@ AMX_START = 300
 STREAMED = 12_000
 #: Accumulators of a tile whose epilogue overlaps the products of the next one.
 SMALL = 8
+#: Accumulators of sdot that leave registers for the end of a tile.
+MOST_FINISHED = 21
 #: What a convolution loses where its AMX tiles are not of one size: they are multiplied and finished one by one.
 UNEVEN = 1.05
 
@@ -155,7 +157,8 @@ class Dot:
         if kind == "smull":
             return 6 * tile + 3 * count + 2 * vectors
         if kind == "sdot":
-            return 4 * tile + count + 2 * vectors + self._finishing(count, vectors)
+            spilled = 2 * max(0, tile - MOST_FINISHED) / self.steps if self.steps else 0
+            return 4 * tile + count + 2 * vectors + self._finishing(count, vectors) + spilled
         if kind == "smmla":
             return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors + self._finishing(count, vectors)
         if kind == "smmla/pairs":

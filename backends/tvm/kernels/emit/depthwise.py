@@ -32,6 +32,7 @@ def emit(spec: DepthwiseSpec, isa: Isa, symbol: str) -> Any:
         place = _Place.at(b, spec, plan.geometry.h, image, row)
         with b.loop(first, tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))) as block:
             channel = b.let(_clipped(block, plan.width, plan.geometry.channels))
+            tile.start(place.moved(b, plan.geometry.w, i64(0), channel).x)
             with b.loop(0, plan.pixel_tiles) as step:
                 pixel = b.let(_clipped(step, plan.pixels, plan.geometry.w.count))
                 tile.emit(block, place.moved(b, plan.geometry.w, pixel, channel))
@@ -82,6 +83,23 @@ class _Tile:
         self.epilogue = InterleavedEpilogue(b, ops, spec.epilogue, buffers, plan.vectors)
         self.together = 1 if spec.full_range else 2
 
+    def start(self, x: Expr) -> None:
+        """Bring together the columns that the first tile of a row would have from the one before."""
+        plan = self.plan
+        if plan.kept:
+            vectors = len(plan.kept) * plan.groups * plan.vectors
+            self.kept = self.b.registers(vectors, f"{self.buffers['x'].dtype}x{4 * plan.lanes}", "kept")
+            for column in plan.kept:
+                for group in range(plan.groups):
+                    self._keep(column, group, self._column(x, column, group))
+
+    def _keep(self, column: int, group: int, operands: Sequence[Expr]) -> None:
+        for v, operand in enumerate(operands):
+            self.b.store(self.kept, self._kept_at(column, group) + v, operand)
+
+    def _kept_at(self, column: int, group: int) -> int:
+        return (self.plan.kept.index(column) * self.plan.groups + group) * self.plan.vectors
+
     def emit(self, block: Expr, place: _Place) -> None:
         b, plan = self.b, self.plan
         acc = b.registers(plan.rows * plan.pixels * plan.vectors, self.ops.i32, "acc")
@@ -126,14 +144,25 @@ class _Tile:
                 uses.setdefault(pixel * w.stride + k * w.dilation, []).append((pixel, k))
         for column, found in sorted(uses.items()):
             for group in range(plan.groups):
-                taps = plan.taps[group * plan.group : (group + 1) * plan.group]
-                operands = self._gathered([x + (tap * plan.geometry.h.x + column * w.x) for tap in taps])
+                if column in plan.kept:
+                    first = self._kept_at(column, group)
+                    operands = [self.b.let(self.kept[first + v]) for v in range(plan.vectors)]
+                else:
+                    operands = self._column(x, column, group)
+                if (before := column - plan.pixels * w.stride) in plan.kept:
+                    self._keep(before, group, operands)
                 for row in (row for row in range(plan.rows) if group in plan.groups_of(row)):
                     for pixel, k in found:
                         self._accumulate(acc, row * plan.pixels + pixel, operands, weight + self._at(row, k, group))
             for pixel, k in found:
                 if k == w.kernel - 1:
                     finish(pixel)
+
+    def _column(self, x: Expr, column: int, group: int) -> list[Expr]:
+        """The operands of a group of taps in one column."""
+        plan, h, w = self.plan, self.plan.geometry.h, self.plan.geometry.w
+        taps = plan.taps[group * plan.group : (group + 1) * plan.group]
+        return self._gathered([x + (tap * h.x + column * w.x) for tap in taps])
 
     def _at(self, row: int, column: int, group: int) -> int:
         plan = self.plan

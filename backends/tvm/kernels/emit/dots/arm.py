@@ -37,8 +37,8 @@ class SdotDots(VectorDots):
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
         runs = self.operands.runs
         if runs.count == 1 and runs.padded < 2 * runs.chunk:
-            # Without a loop over K LLVM would spread the lanes of all pixels before the loop over channels, and spill.
-            x = self.b.let(self.b.anew(x, channel))
+            # Without a loop over K LLVM would keep all pixels, each of their lanes spread, or all weights, and spill.
+            x, weight = self.b.let(self.b.anew(x, channel)), self.b.let(self.b.anew(weight, x))
         return super().accumulate(x, pixels, weight, channel)
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
