@@ -65,7 +65,8 @@ MOST_ESTIMATED = 1.35
 class Cut:
     """What a convolution multiplies by, its register tile, and how many bytes of weights one task may hold.
 
-    A unit of the tile is a pixel, or by rows all pixels of a row.
+    A unit of the tile is a pixel. By rows it is all pixels of a row, or where pixels may come from anywhere (`_bends`)
+    it is still one, and a line goes through all rows.
     """
 
     dot: Dot
@@ -202,12 +203,17 @@ def _pad_channels(values: Array, groups: int, width: int) -> Array:
 
 @dataclass(frozen=True)
 class Line:
-    """One axis of tiling: `count` units, and the distances between units in input, output and residual."""
+    """One axis of tiling: `count` units, and the distances between units in input, output and residual.
+
+    A `bent` line goes on in the next of several rows of so many units, of which `rows` has the distances.
+    """
 
     count: int
     x: int
     out: int
     residual: int
+    bent: int = 0
+    rows: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -295,6 +301,11 @@ def _join(outer: Line, inner: Line) -> Line:
 _ONE = Line(1, 0, 0, 0)
 
 
+def _bends(dot: Dot) -> bool:
+    """Whether pixels may come from anywhere, since they are laid side by side first."""
+    return dot.paired and dot.gathered
+
+
 #: The cheapest tile and its cost for (dot, length of a line, pixels of a unit, lines, channel vectors).
 TileChoice = Callable[[Dot, int, int, int, int], tuple[Tile, float]]
 
@@ -377,7 +388,10 @@ def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple
     images, rows, columns = _axes(spec)
     vectors = -(-spec.out_channels // isa.lanes)
     pixels = choose(dot, columns.count, 1, images.count * rows.count, vectors)
-    by_rows = choose(dot, rows.count, columns.count, images.count, vectors)
+    if _bends(dot):
+        by_rows = choose(dot, rows.count * columns.count, 1, images.count, vectors)
+    else:
+        by_rows = choose(dot, rows.count, columns.count, images.count, vectors)
     return pixels, by_rows if rows.count > 1 else (by_rows[0], math.inf)
 
 
@@ -417,6 +431,8 @@ def divide(spec: ConvSpec, isa: Isa, cut: Cut) -> ConvPlan:
     """Tile a convolution, and choose what one task holds: channel blocks that fit the cache, a share of the pixels."""
     images, rows, columns = _axes(spec)
     outer, inner, pixel = (_ONE, rows, columns) if cut.by_rows else (rows, columns, _ONE)
+    if cut.by_rows and _bends(cut.dot):
+        inner, pixel = replace(_join(rows, columns), bent=columns.count, rows=rows), _ONE
     height, width, length = _runs(spec)
     lying = cut.dot.run(length, height, width)
     runs = cut.dot.run(length * height * width) if cut.dot.joins else lying

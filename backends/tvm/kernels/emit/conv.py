@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm import tirx
 
-from ...builder import Builder, Expr, i64
+from ...builder import Builder, Expr, Index, i64
 from ...isa import Isa, vector_ops
 from ..base import KernelSpec, emitter
 from ..conv import ConvPlan, ConvSpec, Line, plan_conv
@@ -38,9 +38,9 @@ class _Place:
 class _Offset:
     """Where one pixel of a tile lies, in elements from the tile's place."""
 
-    x: int
-    out: int
-    residual: int
+    x: Index
+    out: Index
+    residual: Index
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Accumulated:
     """A tile after the loops over K: accumulators by pixel or pair of pixels, and where its results go."""
 
     acc: list[list[Expr]]
-    pixels: list[_Offset]
+    pixels: Sequence[_Offset]
     place: _Place
     channel: Expr
 
@@ -157,20 +157,35 @@ class ConvEmitter:
         low = b.let(stretch * plan.chunk_tiles)
         if whole:
             with b.loop(low, b.let(tirx.Min(low + plan.chunk_tiles, i64(whole))), "tile") as tile:
-                self._blocks(place.move(plan.inner, tile * units).bind(b), group, blocks, units)
+                self._blocks(place, tile * units, group, blocks, units)
         if tail:
             with b.when(stretch == plan.inner_chunks - 1):
-                self._blocks(place.move(plan.inner, i64(whole * units)).bind(b), group, blocks, tail)
+                self._blocks(place, i64(whole * units), group, blocks, tail)
 
-    def _blocks(self, place: _Place, group: Expr, blocks: tuple[Expr, Expr], units: int) -> None:
+    def _blocks(self, line: _Place, first: Expr, group: Expr, blocks: tuple[Expr, Expr], units: int) -> None:
+        """The blocks of a tile that begins with unit `first` of a line."""
         b, plan = self.b, self.plan
-        self.dots.gather(place.x, [pixel.x for pixel in _offsets(plan, units)])
+        place = line if plan.inner.bent else line.move(plan.inner, first).bind(b)
+        pixels = self._pixels(first, units)
+        self.dots.gather(place.x, [pixel.x for pixel in pixels])
         with b.loop(*blocks, "block") as block:
-            self._tile(place, block, b.let(group * plan.blocks + block), units)
+            self._tile(place, block, b.let(group * plan.blocks + block), pixels)
 
-    def _tile(self, place: _Place, block: Expr, index: Expr, units: int) -> None:
+    def _pixels(self, first: Expr, units: int) -> list[_Offset]:
+        """Where the pixels of a tile lie, from its place on or from the start of a bent line."""
+        b, line = self.b, self.plan.inner
+        if line.rows is None:
+            return _offsets(self.plan, units)
+        found: list[_Offset] = []
+        for unit in range(units):
+            row, column = _split(b, b.let(first + unit), line.bent)
+            place = _Place(i64(0), i64(0), i64(0)).move(line.rows, row).move(line, column).bind(b)
+            found.append(_Offset(place.x, place.out, place.residual))
+        return found
+
+    def _tile(self, place: _Place, block: Expr, index: Expr, pixels: Sequence[_Offset]) -> None:
         """The tile at `place` of channel block `block` of a group and `index` of all."""
-        b, pixels = self.b, _offsets(self.plan, units)
+        b = self.b
         channel = b.let(index * self.width)
         acc = self.dots.accumulate(place.x, [pixel.x for pixel in pixels], b.let(self.weights_of(index)), channel)
         column = b.let(block * self.width)
@@ -226,17 +241,16 @@ class _TileConvEmitter(ConvEmitter):
             self._by_width(block, lambda count: self._together(self._parts(place, channel, count)))
         super().end()
 
-    def _tile(self, place: _Place, block: Expr, index: Expr, units: int) -> None:
-        b, column = self.b, block * self.width
-        pixels = [pixel.x for pixel in _offsets(self.plan, units)]
+    def _tile(self, place: _Place, block: Expr, index: Expr, pixels: Sequence[_Offset]) -> None:
+        b, column, sources = self.b, block * self.width, [pixel.x for pixel in pixels]
         weights = b.let(self.weights_of(index))
         with b.when(self.pending[_CHANNEL] < 0):
-            self.dots.multiply(place.x, pixels, weights)
+            self.dots.multiply(place.x, sources, weights)
         with b.when(self.pending[_CHANNEL] >= 0):
             before, channel, last = self._taken()
             self._by_width(
                 last,
-                lambda count: self.dots.multiply(place.x, pixels, weights, self._parts(before, channel, count)),
+                lambda count: self.dots.multiply(place.x, sources, weights, self._parts(before, channel, count)),
             )
         self.dots.spill(len(pixels))
         for at, value in (

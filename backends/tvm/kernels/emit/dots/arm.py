@@ -105,7 +105,7 @@ class SmmlaDots(Dots):
                     value = intrin("int32x4", "llvm.aarch64.neon.smmla.v4i32.v16i8", acc[position], row[eight], weights)
                     b.store(acc, position, value)
 
-    def _rows(self, source: Buffer, x: Index, pixels: Sequence[int], depth: int) -> list[list[Expr]]:
+    def _rows(self, source: Buffer, x: Index, pixels: Sequence[Index], depth: int) -> list[list[Expr]]:
         """For every pair of pixels the left operands of each eight bytes of K; an odd last pixel pairs with itself."""
         b, found = self.b, []
         loaded = [b.let(source.load(x + offset, depth)) for offset in pixels]
@@ -133,7 +133,7 @@ class PairedDots(SmmlaDots):
     def begin(self) -> None:
         self.paired = self.b.registers(self.size, "int8", "paired")
 
-    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+    def gather(self, x: Expr, pixels: Sequence[Index]) -> None:
         pairs = -(-len(pixels) // 2)
 
         def lay(at: Index, place: Index, depth: int) -> None:

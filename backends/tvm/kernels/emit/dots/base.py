@@ -89,7 +89,7 @@ class Dots(ABC):
     def end(self) -> None:  # noqa: B027
         """Emitted once before the kernel returns."""
 
-    def gather(self, x: Expr, pixels: Sequence[int]) -> None:  # noqa: B027
+    def gather(self, x: Expr, pixels: Sequence[Index]) -> None:  # noqa: B027
         """What the tiles of all channel blocks at these pixels need, before the first `accumulate`."""
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....builder import Buffer, Builder, Expr, cast, i64, vector
+from ....builder import Buffer, Builder, Expr, Index, cast, i64, vector
 from ...conv import COPIED
 from .base import Accumulators, Dots, Operands, loop
 
@@ -27,7 +27,7 @@ class Copy:
         """Where each pixel begins."""
         return [at * self.pitch for at in range(pixels)]
 
-    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+    def gather(self, x: Expr, pixels: Sequence[Index]) -> None:
         """Copy the pixels at offsets `pixels` from element `x`."""
         b, source, runs = self.b, self.source, self.lying
         with loop(b, runs.rows) as row, loop(b, runs.columns) as column:
@@ -55,7 +55,7 @@ class JoinedDots(Dots):
         self.inner.read(self.copy.begin())
         self.inner.begin()
 
-    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+    def gather(self, x: Expr, pixels: Sequence[Index]) -> None:
         self.copy.gather(x, pixels)
         self.inner.gather(i64(0), self.copy.places(len(pixels)))
 

@@ -100,7 +100,7 @@ class WidenedDots(MaddDots):
     def begin(self) -> None:
         self.operands = replace(self.operands, x=self.copy.begin())
 
-    def gather(self, x: Expr, pixels: Sequence[int]) -> None:
+    def gather(self, x: Expr, pixels: Sequence[Index]) -> None:
         self.copy.gather(x, pixels)
 
     def walk(self, x: Expr, weight: Expr, step: Step, first: Step | None = None) -> None:
