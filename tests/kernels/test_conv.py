@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kernels.conv_cases import check_convs, conv_spec
+from kernels.harness import Case, run_kernels
 from kernels.levels import every_level
+from kernels.reference import finish
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.conv import ConvSpec, choose_cut, plan_conv
-from octavo.backends.tvm.kernels.epilogue import Epilogue
+from octavo.backends.tvm.kernels.epilogue import Epilogue, small_of
 from octavo.backends.tvm.kernels.tiling import direct_dots, joined_dot
 
 POINTWISE = [
@@ -86,6 +88,43 @@ def random_spec(rng: np.random.Generator) -> ConvSpec:
 def test_random_convolutions_equal_their_definition(level: str) -> None:
     rng = np.random.default_rng(11)
     check_convs([random_spec(rng) for _ in range(10)], level, 12)
+
+
+@pytest.mark.parametrize("level", every_level())
+def test_ties_round_to_even_for_even_and_odd_zero_points(level: str) -> None:
+    """Channel c of pixel p is x[p] / 2, doubled c times: halves in the first, and much beyond a byte in the last."""
+    isa, values = ISAS[level], np.arange(-128, 128)
+    cases, expected = [], []
+    for zero_point in (-128, -3, 0, 4, 127):
+        arrays = {
+            "weight": (2 ** np.arange(5)).astype("int8").reshape(5, 1, 1, 1),
+            "bias": np.zeros(5, "int32"),
+            "x_zero_point": np.array(isa.act_offset),
+            "zero_point": np.array(zero_point + isa.act_offset),
+            "multiplier": np.full(5, 0.5, "float32"),
+        }
+        epilogue = Epilogue().fitted(isa, arrays)
+        assert (epilogue.small is None) == (isa.family == "x86")
+        spec = ConvSpec.matmul(256, 1, 5, epilogue)
+        x, out = (values + isa.act_offset).astype(isa.act_dtype), np.zeros(256 * 5, isa.act_dtype)
+        cases.append(Case(spec, {"x": x, "out": out, **spec.pack(isa, **arrays)}))
+        expected.append(finish(isa, epilogue, values[:, None] * 2 ** np.arange(5), arrays, None).reshape(-1))
+    for result, wanted in zip(run_kernels(cases, level), expected, strict=True):
+        np.testing.assert_array_equal(result["out"], wanted)
+
+
+@pytest.mark.parametrize("weight", [127, -127])
+def test_results_are_small_where_no_activations_make_them_large(weight: int) -> None:
+    isa = ISAS["neon"]
+    arrays = {
+        "weight": np.full((1, 1000, 1, 1), weight, "int8"),
+        "bias": np.zeros(1, "int32"),
+        "x_zero_point": np.array(-128),
+        "zero_point": np.array(0),
+    }
+    largest = 255 * 127 * 1000
+    found = [small_of(isa, {**arrays, "multiplier": np.array([t / largest])}) for t in (31_999, 32_001, np.nan)]
+    assert found == ["even", None, None]
 
 
 @pytest.mark.parametrize(

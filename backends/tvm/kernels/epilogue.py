@@ -129,7 +129,9 @@ def small_of(isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> Small | None:
     most = np.maximum(abs(high * above - low * below + bias), abs(low * above - high * below + bias))
     largest = float((most * np.abs(arrays["multiplier"])).max())
     largest += (isa.act_max - isa.act_min) * abs(float(np.asarray(arrays.get("residual_multiplier", 0.0))))
-    return None if largest > MOST_SMALL else "odd" if int(np.asarray(arrays["zero_point"])) % 2 else "even"
+    if not largest <= MOST_SMALL:
+        return None
+    return "odd" if int(np.asarray(arrays["zero_point"])) % 2 else "even"
 
 
 def pack_params(isa: Isa, arrays: dict[str, Array]) -> Array:
