@@ -341,7 +341,7 @@ def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
     """With what the costs of tiles depend on. Tables are looked up by whole vectors, which large tiles fill."""
     height, width, length = _runs(spec)
     depth = height * width * length
-    steps = 0 if spec.epilogue.table else -(-depth // dot.step)
+    steps = 0 if spec.epilogue.table else depth / dot.step
     return replace(dot, streamed=depth * isa.lanes > STREAMED, steps=steps)
 
 

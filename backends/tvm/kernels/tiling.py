@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 
 from ..isa import Isa
@@ -20,7 +21,7 @@ AMX_START = 300
 STREAMED = 12_000
 #: Accumulators of a tile whose epilogue overlaps the products of the next one.
 SMALL = 8
-#: Accumulators of sdot that leave registers for the end of a tile.
+#: Accumulators of sdot that leave registers for the end of a tile, where there is no loop over K.
 MOST_FINISHED = 21
 #: What a convolution loses where its AMX tiles are not of one size: they are multiplied and finished one by one.
 UNEVEN = 1.05
@@ -72,7 +73,7 @@ class Dot:
     registers: int
     weight_bytes: int = 1
     streamed: bool = False
-    steps: int = 0
+    steps: float = 0
 
     @property
     def instruction(self) -> str:
@@ -149,7 +150,7 @@ class Dot:
             return 4 * tile + 2.5 * count + (0.5 * vectors if resident else tile)
         if kind == "vnni":
             loads = 0.2 * count + vectors if self.streamed else 0.35 * (count + vectors)
-            return max(tile, 10) + loads + (self._waiting(tile) / self.steps if self.steps else 0)
+            return max(tile, 10) + loads + (self._waiting(tile) / math.ceil(self.steps) if self.steps else 0)
         if kind == "smlal":
             return 12 * tile + count + 2 * vectors
         if kind == "chains":
@@ -157,7 +158,7 @@ class Dot:
         if kind == "smull":
             return 6 * tile + 3 * count + 2 * vectors
         if kind == "sdot":
-            spilled = 2 * max(0, tile - MOST_FINISHED) / self.steps if self.steps else 0
+            spilled = 4 * max(0, tile - MOST_FINISHED) / self.steps if 0 < self.steps < 2 else 0
             return 4 * tile + count + 2 * vectors + self._finishing(count, vectors) + spilled
         if kind == "smmla":
             return 2 * round_up(count, 2) * vectors + 2 * count + 2 * vectors + self._finishing(count, vectors)
