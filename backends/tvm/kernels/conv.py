@@ -55,8 +55,8 @@ FAR_WEIGHTS = 256 * 1024
 CACHE_LINE, MOST_AHEAD = 64, 8
 #: Where a step of K is two bytes, that many together are one.
 AHEAD_PART = 128
-#: What it costs to read pixels again, or to make them ready, of their products with a vector of channels.
-READ, READY = 0.02, 0.15
+#: What it costs to read pixels again, in products of theirs with a vector of channels: another thread wrote some of them.
+READ = 1.0
 #: Tiles that may be faster are estimated to take at most that many times as long as the best of their kind.
 MOST_ESTIMATED = 1.35
 
@@ -457,8 +457,7 @@ def _chunks(plan: ConvPlan, fewest: int) -> Iterator[ConvPlan]:
 
 def _task_costs(plan: ConvPlan) -> list[float]:
     """What each task costs, in the order of their numbers: of its pixels as many products as there are blocks."""
-    reading = (READY if plan.dot.gathered else READ) / plan.tile.vectors
-    blocks = [size + reading for size in sizes(plan.blocks, plan.chunk_blocks)] * plan.groups
+    blocks = [size + READ / plan.tile.vectors for size in sizes(plan.blocks, plan.chunk_blocks)] * plan.groups
     lines = sizes(plan.batches.count * plan.outer.count, plan.chunk_outer)
     units = sizes(plan.inner.count, plan.chunk_tiles * plan.tile.units)
     return [block * line * unit for block in blocks for line in lines for unit in units]
