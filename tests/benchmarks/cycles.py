@@ -58,9 +58,10 @@ class _Instruction:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates; smull and smlal have as many as their result has lanes."""
+        """Multiply-accumulates; smull and smlal have as many as their result has lanes, and of addresses none."""
         if re.fullmatch(r"sm[lu]l?[al]l2?", self.name):
-            return int(self.operands.partition(".")[2][0])
+            lanes = re.match(r"v\d+\.(\d+)", self.operands)
+            return int(lanes[1]) if lanes else 0
         return MULTIPLIED.get(self.name, 0)
 
     @property

@@ -55,7 +55,7 @@ FAR_WEIGHTS = 256 * 1024
 CACHE_LINE, MOST_AHEAD = 64, 8
 #: Where a step of K is two bytes, that many together are one.
 AHEAD_PART = 128
-#: What it costs to read pixels again, in products of theirs with a vector of channels: another thread wrote some of them.
+#: What it costs to read pixels again, in products of theirs with a vector of channels: another thread wrote some.
 READ = 1.0
 #: Tiles that may be faster are estimated to take at most that many times as long as the best of their kind.
 MOST_ESTIMATED = 1.35
