@@ -36,7 +36,20 @@ Beside ONNX Runtime's int8, which cannot be held back and uses the best that thi
 AIMS_READ = """\
 Times as fast unless another unit is named, on one thread unless said: of several networks, peers or runs the least. A
 figure in bold falls short; a machine without figures lacks the instructions. A second thread of these machines may be
-the other half of the same core."""
+the other half of the same core. Machines were measured at the commits that "Measured on" lists, some before others."""
+
+SHORT = """\
+What bounds what falls short:
+
+- *ResNets on avx512vnni*: their products run close to the peak of vpdpbusd ("Where the time goes"), and those of
+  OpenVINO, too. What is gained beyond that are the multiplications that Winograd's filtering saves; filters of more
+  channels than it is used for do not stay in a second-level cache.
+- *avx2*: OpenVINO multiplies all bytes by pmaddubsw, and saturates where weights are large; octavo gives the same bytes
+  everywhere, so it does where the weights of eight channels prove that nothing saturates, and multiplies words
+  elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it.
+- *2 threads*: tasks are equal shares of each layer, to a few percent. The rest is lost on lines of the cache that the
+  other core wrote last, on weights that both read from memory, and on virtual machines to whoever else uses the core.
+- *i8mm*: what is neither sdot nor smmla is the same on both levels; a table under "ARM" has the least that is left."""
 
 ARM_AIMS_READ = """\
 On ARM, of any machine:"""
@@ -48,8 +61,8 @@ leave: multiplying, rescaling results to bytes (beside the products on amx alone
 Winograd's filtering counts the multiplications of the convolution, so it may exceed the peak. What is not explained is
 the gap: loads beside the products, ends of lines that fill no tile, and weights that arrive late.
 
-- *avx2* multiplies words, since pmaddubsw saturates on full-range bytes: the limit is pmaddwd's, and most convolutions
-  are near it. OpenVINO multiplies bytes there.
+- *avx2*: the limit is pmaddwd's, which multiplies words, for pmaddubsw saturates on full-range bytes. Where weights
+  prove that it does not, layers pass that limit.
 - *avxvnni*, *avx512vnni*: late layers wait for weights, first and wide layers for the rescaling of their results.
 - *amx* multiplies so fast that small layers are bound by rescaling, and late ones with few pixels by weights."""
 
@@ -77,6 +90,7 @@ def page(folder: Path = results.FOLDER) -> str:
         _aims_table(X86_AIMS, dict(zip(titles, measured, strict=True))),
         ARM_AIMS_READ,
         _aims_table(ARM_AIMS, {"measured": {"arm": small}}),
+        SHORT,
         "## How x86 is measured",
         X86,
         *(part for section in sections for part in section),
