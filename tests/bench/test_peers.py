@@ -15,6 +15,7 @@ from octavo.backends.bench.child import Runner
 from octavo.backends.bench.peers import Arrays, Peer, PeerFiles, chosen_peers
 from octavo.ir.errors import ModelError
 from onnx import TensorProto, helper, numpy_helper
+from support.onnx_runtime import exact_options
 
 SHAPE = (1, 3, 12, 12)
 
@@ -52,7 +53,7 @@ def files(network: Path) -> PeerFiles:
 
 
 def answer(path: Path, arrays: Arrays) -> np.ndarray:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, exact_options(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"x": arrays[0]})[0])
 
 

@@ -17,6 +17,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from octavo.backends.bench.peers import OPSET, PeerFiles
+from support.onnx_runtime import exact_options
 
 from .cache import CACHE, cached
 from .images import calibration_images, photos
@@ -55,12 +56,8 @@ def answers(peer: onnxruntime.InferenceSession, inputs: Inputs) -> list[NDArray[
 
 
 def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session with all optimizations and a fixed number of threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    """A session with all optimizations and a fixed number of threads, for its answers."""
+    return onnxruntime.InferenceSession(path, exact_options(threads), providers=["CPUExecutionProvider"])
 
 
 def onnx_file(model: ZooModel) -> Path:
