@@ -6,6 +6,9 @@
  * piece.  A worker touches the job only with a piece in hand, for only then the launcher waits and leaves the job as it is.
  * Between jobs workers spin for a moment, since the next step of the same run is near, and then sleep.
  *
+ * Threads of a pool wait for each other, so two on one CPU are as slow as one.  A system does put them there, when other
+ * CPUs are busy for a moment, and lets them be: a worker looks now and then where the others are, and moves.
+ *
  * A pool serves one run at a time: a second caller does not wait, it runs its steps by itself.  After fork() the child has
  * the memory but not the threads, perhaps with a lock held by a thread that is gone: it never touches the pool of its
  * parent and makes a new one.
@@ -18,6 +21,7 @@
 #include <unistd.h>
 
 enum { SPIN_NANOSECONDS = 200000, PATIENCE_NANOSECONDS = 100000, PAUSES_PER_LOOK = 32, PIECE_BITS = 16 };
+enum { JOBS_PER_LOOK = 16, NO_CPU = -1 };
 
 struct job {
   octavo_bundle_body body;
@@ -27,9 +31,11 @@ struct job {
 /* Words that different threads write stand on cache lines of their own. */
 struct worker {
   _Alignas(ALIGNMENT) _Atomic uint64_t taken; /* ticket of the last job whose piece somebody took */
+  _Atomic int cpu; /* where it was when it looked last */
   struct pool *pool;
   pthread_t thread;
   int32_t piece;
+  uint32_t jobs; /* that it has seen */
 };
 
 struct pool {
@@ -39,6 +45,7 @@ struct pool {
   _Alignas(ALIGNMENT) _Atomic int sleepers;
   _Atomic int stopping;
   _Atomic int busy;
+  _Atomic int cpu; /* the launcher's */
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   pid_t process;
@@ -109,6 +116,33 @@ static void serve(struct pool *pool, int32_t piece) {
   atomic_fetch_sub_explicit(&pool->pending, 1, memory_order_release);
 }
 
+/* Whether another thread of the pool is on this CPU; all their CPUs are taken out of `left`. */
+static int shares_cpu(struct worker *self, int cpu, cpu_set_t *left) {
+  struct pool *pool = self->pool;
+  int shared = 0;
+  for (int32_t i = 0; i < pool->threads; i++) {
+    if (i == self->piece) continue;
+    int other = atomic_load_explicit(i ? &pool->workers[i].cpu : &pool->cpu, memory_order_relaxed);
+    shared |= other == cpu && i < self->piece;
+    if (other != NO_CPU) CPU_CLR(other, left);
+  }
+  return shared;
+}
+
+/* Moves to a CPU that no other thread of the pool is on, if the system allows any.  Then it may move the thread again. */
+static void look_around(struct worker *self) {
+  cpu_set_t allowed, left;
+  int cpu = sched_getcpu();
+  if (cpu < 0 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  left = allowed;
+  if (shares_cpu(self, cpu, &left) && CPU_COUNT(&left)) {
+    sched_setaffinity(0, sizeof left, &left);
+    cpu = sched_getcpu();
+    sched_setaffinity(0, sizeof allowed, &allowed);
+  }
+  atomic_store_explicit(&self->cpu, cpu, memory_order_relaxed);
+}
+
 static void *work(void *opaque) {
   struct worker *self = opaque;
   struct pool *pool = self->pool;
@@ -118,6 +152,7 @@ static void *work(void *opaque) {
     if (ticket == seen) ticket = sleep_for_ticket(pool, seen);
     seen = ticket;
     if (atomic_load(&pool->stopping)) return NULL;
+    if (self->jobs++ % JOBS_PER_LOOK == 0) look_around(self);
     int32_t pieces = (int32_t)(ticket & ((1u << PIECE_BITS) - 1));
     if (self->piece < pieces && take_piece(self, ticket)) serve(pool, self->piece);
   }
@@ -142,10 +177,12 @@ static struct pool *create_pool(int32_t threads) {
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->wake, NULL);
   pool->process = getpid();
+  pool->cpu = NO_CPU;
   block_signals(&saved);
   for (pool->threads = 1; pool->threads < threads; pool->threads++) {
     struct worker *worker = &pool->workers[pool->threads];
     worker->pool = pool;
+    worker->cpu = NO_CPU;
     worker->piece = pool->threads;
     if (pthread_create(&worker->thread, NULL, work, worker)) break;
   }
@@ -193,6 +230,7 @@ static void run_on_pool(struct pool *pool, int32_t pieces, octavo_bundle_body bo
   pool->job.body = body;
   pool->job.state = state;
   atomic_store_explicit(&pool->pending, pieces, memory_order_relaxed);
+  atomic_store_explicit(&pool->cpu, sched_getcpu(), memory_order_relaxed);
   uint64_t ticket = announce(pool, pieces);
   serve(pool, 0);
   for (int32_t piece = 1; piece < pieces; piece++)

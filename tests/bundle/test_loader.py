@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -120,6 +121,37 @@ def test_refuses_an_impossible_level(toy_folder: Path) -> None:
         load(toy_folder, level="quantum")
     with pytest.raises(InputError, match="0 threads"):
         load(toy_folder, threads=0)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this process may use a single CPU")
+def test_a_worker_leaves_the_cpu_of_its_launcher(toy_folder: Path, toy: Toy) -> None:
+    allowed = os.sched_getaffinity(0)
+    before = _threads()
+    with load(toy_folder, threads=2) as bundle:
+        (worker,) = _threads() - before
+        try:
+            cpu = min(allowed)
+            for thread in (0, worker):
+                os.sched_setaffinity(thread, {cpu})
+            bundle({"x": toy.input()})
+            os.sched_setaffinity(worker, allowed)
+            end, moved = time.monotonic() + 10, False
+            while not moved and time.monotonic() < end:
+                bundle({"x": toy.input()})
+                moved = _cpu_of(worker) != cpu and os.sched_getaffinity(worker) == allowed
+            assert moved
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+
+def _threads() -> set[int]:
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}
+
+
+def _cpu_of(thread: int) -> int:
+    """Where a thread ran last (proc(5), stat's field 39)."""
+    fields = Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[39 - 3])
 
 
 def test_threads_share_one_bundle(bundle: Bundle, toy: Toy) -> None:

@@ -49,6 +49,8 @@ What bounds what falls short:
   elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it.
 - *2 threads*: tasks are equal shares of each layer, to a few percent. The rest is lost on lines of the cache that the
   other core wrote last, on weights that both read from memory, and on virtual machines to whoever else uses the core.
+  On the Zen 3 both threads of the small networks stood on one core, beside other runtimes; they part now, which was not
+  measured yet.
 - *i8mm*: what is neither sdot nor smmla is the same on both levels; a table under "ARM" has the least that is left."""
 
 ARM_AIMS_READ = """\
