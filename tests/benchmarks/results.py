@@ -50,9 +50,9 @@ def described(folder: Path) -> Record:
 
 
 def _name(machine: Record) -> str:
-    """Such as ``intel-xeon-processor-amx``: the processor and its best level."""
+    """Such as ``amd-epyc-avx2-avx512vnni``: the processor and its levels, for one name is sold for several designs."""
     words = re.sub(r"\([^)]*\)", "", machine["cpu"])
-    return "-".join([*re.findall(r"[a-z0-9]+", words.lower()), *machine["levels"][-1:]])
+    return "-".join([*re.findall(r"[a-z0-9]+", words.lower()), *machine["levels"]])
 
 
 def _rank(folder: Path) -> tuple[int, str]:

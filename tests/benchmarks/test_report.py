@@ -43,9 +43,9 @@ def test_speed_is_kept_for_each_kind_of_machine(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(results, "describe", lambda machine=machine: machine)
         results.write("compiling", "mobilenet_v2", {}, tmp_path)
     places = results.machines(tmp_path)
-    assert [place.name for place in places] == ["intel-xeon-processor-amx", "amd-epyc-avx2"]
+    assert [place.name for place in places] == ["intel-xeon-processor-avx2-amx", "amd-epyc-avx2"]
     page = performance.page(tmp_path)
-    assert "| what | beside | wanted | Intel(R) Xeon(R) Processor, amx | AMD EPYC, avx2 |" in page
+    assert "| what | beside | wanted | Intel(R) Xeon(R) Processor: avx2, amx | AMD EPYC: avx2 |" in page
 
 
 def test_what_cannot_be_measured_here_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def page(folder: Path = results.FOLDER) -> str:
 
 
 def _title(machine: Record) -> str:
-    return f"{machine['cpu']}, {machine['levels'][-1]}" if machine else "a machine"
+    return f"{machine['cpu']}: {', '.join(machine['levels'])}" if machine else "a machine"
 
 
 def _x86_section(title: str, found: Mapping[str, Record]) -> list[str]:
