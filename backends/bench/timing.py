@@ -18,8 +18,9 @@ Turn = Callable[[], int]
 """Runs once and returns its nanoseconds."""
 Clock = Callable[[], int]
 
-#: Seconds after which threads of other runners sleep and one's own are awake.
-SETTLING = 0.02
+#: Seconds after which threads of other runners sleep and one's own are awake. Those of ONNX Runtime look a million times
+#: for more work, with a pause between: 50 ms on a Zen 5, in which whoever comes next has one CPU instead of two.
+SETTLING = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def settling_for(threads: int) -> float:
 def timed(call: Call, clock: Clock, settling: float = 0.0) -> int:
     """Nanoseconds of a call that is not the first, after ``settling`` seconds of them.
 
-    The first finds the caches full of somebody else's weights. Threads of the runner before that still spin, and a
-    virtual machine that has to wake a processor for another thread, take some milliseconds: those of the fast runner's
-    calls that count must not be among them, where a slow one's are over with its first.
+    The first finds the caches full of somebody else's weights. Threads of the runner before still spin, and a virtual
+    machine has to wake a processor for another thread: the fast runner's calls that count must not be among those that
+    meet this, where a slow one's are over with its first.
     """
     call()
     end = time.perf_counter() + settling
