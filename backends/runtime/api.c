@@ -13,7 +13,7 @@ struct octavo_bundle_context {
   void *_Atomic workspaces[WORKSPACES];
 };
 
-/* One step in flight. */
+/* A step that the caller's parallel_for runs. */
 struct launch {
   const struct frame *frame;
   const struct step *step;
@@ -24,16 +24,13 @@ struct launch {
 
 static size_t align_up(size_t bytes) { return (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1); }
 
-static int32_t first_task(const struct launch *launch, int32_t piece) {
-  return (int32_t)((int64_t)launch->step->tasks * piece / launch->pieces);
-}
-
 /* The body of every parallel_for. */
 static void serve_pieces(void *opaque, int32_t begin, int32_t end) {
   struct launch *launch = opaque;
   uint8_t *scratch = launch->frame->scratch + (size_t)begin * launch->frame->scratch_stride;
+  int32_t from = first_task(launch->step, launch->pieces, begin), to = first_task(launch->step, launch->pieces, end);
   rounding saved = enter_rounding();
-  int32_t status = launch->step->call(launch->frame, scratch, first_task(launch, begin), first_task(launch, end));
+  int32_t status = launch->step->call(launch->frame, scratch, from, to);
   leave_rounding(saved);
   if (status) atomic_store(&launch->status, status);
   atomic_fetch_add(&launch->served, end - begin);
@@ -46,29 +43,30 @@ static int32_t count_pieces(const octavo_bundle_context *context, const struct p
   return pieces < 1 ? 1 : pieces;
 }
 
-static int report(const struct launch *launch, int failed) {
-  if (launch->status)
-    return fail(OCTAVO_BUNDLE_KERNEL, "the kernel of %s returned %d", launch->step->label, (int)launch->status);
-  if (failed) return fail(OCTAVO_BUNDLE_PARALLEL, "parallel_for returned %d at %s", failed, launch->step->label);
-  if (launch->served != launch->pieces)
-    return fail(OCTAVO_BUNDLE_PARALLEL, "parallel_for ran %d pieces of %d at %s", (int)launch->served,
-                (int)launch->pieces, launch->step->label);
+static int report(const struct step *step, int32_t status) {
+  return status ? fail(OCTAVO_BUNDLE_KERNEL, "the kernel of %s returned %d", step->label, (int)status)
+                : OCTAVO_BUNDLE_OK;
+}
+
+static int run_in_parallel_for(octavo_bundle_context *context, const struct frame *frame, const struct step *step,
+                               int32_t pieces) {
+  struct launch launch = {.frame = frame, .step = step, .pieces = pieces};
+  int failed = context->parallel_for(context->parallel_user, pieces, serve_pieces, &launch);
+  if (launch.status) return report(step, launch.status);
+  if (failed) return fail(OCTAVO_BUNDLE_PARALLEL, "parallel_for returned %d at %s", failed, step->label);
+  if (launch.served != pieces)
+    return fail(OCTAVO_BUNDLE_PARALLEL, "parallel_for ran %d pieces of %d at %s", (int)launch.served, (int)pieces,
+                step->label);
   return OCTAVO_BUNDLE_OK;
 }
 
+/* The caller's rounding has been entered already. */
 static int run_step(octavo_bundle_context *context, struct pool *pool, const struct frame *frame,
                     const struct step *step) {
-  struct launch launch = {.frame = frame, .step = step, .pieces = count_pieces(context, pool, step)};
-  int failed = 0;
-  if (launch.pieces == 1) { /* the whole run is inside enter_rounding already */
-    launch.status = step->call(frame, frame->scratch, 0, step->tasks);
-    launch.served = 1;
-  } else if (pool) {
-    run_on_pool(pool, launch.pieces, serve_pieces, &launch);
-  } else {
-    failed = context->parallel_for(context->parallel_user, launch.pieces, serve_pieces, &launch);
-  }
-  return report(&launch, failed);
+  int32_t pieces = count_pieces(context, pool, step);
+  if (pieces == 1) return report(step, step->call(frame, frame->scratch, 0, step->tasks));
+  if (pool) return report(step, run_on_pool(pool, frame, step, pieces));
+  return run_in_parallel_for(context, frame, step, pieces);
 }
 
 static int run_steps(octavo_bundle_context *context, const struct plan *plan, const struct frame *frame,

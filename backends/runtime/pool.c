@@ -1,10 +1,13 @@
 /* A small pool of threads for steps of some microseconds.
  *
- * One 64-bit ticket announces a job: the upper bits count jobs, the low 16 say how many pieces it has.  The split is static and
- * worker i serves piece i; but when the launcher is done with its own piece and a worker has not begun, because it sleeps or
- * the system has no CPU for it, the launcher takes that piece too.  Whoever moves a worker's `taken` up to the ticket has the
- * piece.  A worker touches the job only with a piece in hand, for only then the launcher waits and leaves the job as it is.
- * Between jobs workers spin for a moment, since the next step of the same run is near, and then sleep.
+ * The tasks of a step are cut into one contiguous piece for each thread, and a piece into slices that get smaller.  Thread i
+ * serves the slices of piece i, and when none is left it helps the others with theirs: so a step waits for a thread that
+ * sleeps, has no CPU, a slow one, or one that somebody else is on, by a slice at most.
+ *
+ * One 64-bit ticket announces a job: the upper bits count jobs, the low 16 say how many pieces it has.  Whoever moves the
+ * word `taken` of a piece up by one has that slice.  A thread touches the job only with a slice in hand, and says before
+ * that it is serving: the launcher, which finds all slices taken, waits for those that do and then leaves the job.
+ * Between jobs threads spin for a moment, since the next step of the same run is near, and then sleep.
  *
  * Threads of a pool wait for each other, so two on one CPU are as slow as one.  A system does put them there, when other
  * CPUs are busy for a moment, and lets them be: a worker looks now and then where the others are, and moves.
@@ -23,35 +26,39 @@
 enum { SPIN_NANOSECONDS = 200000, PATIENCE_NANOSECONDS = 100000, PAUSES_PER_LOOK = 32, PIECE_BITS = 16 };
 enum { JOBS_PER_LOOK = 16, NO_CPU = -1 };
 
+/* Where the slices of a piece begin, in eighths of it. */
+static const int8_t SLICES_BEGIN[] = {0, 2, 4, 6, 7, 8};
+enum { SLICES = sizeof SLICES_BEGIN / sizeof *SLICES_BEGIN - 1 };
+
 struct job {
-  octavo_bundle_body body;
-  void *state;
+  const struct frame *frame;
+  const struct step *step;
+  int32_t pieces;
 };
 
-/* Words that different threads write stand on cache lines of their own. */
-struct worker {
-  _Alignas(ALIGNMENT) _Atomic uint64_t taken; /* ticket of the last job whose piece somebody took */
-  _Atomic int cpu; /* where it was when it looked last */
+/* A thread, and what is taken of its piece.  Words that different threads write stand on cache lines of their own. */
+struct member {
+  _Alignas(ALIGNMENT) _Atomic uint64_t taken; /* number of a job, and how many slices of it: as `first_slice` and more */
+  _Atomic uint64_t serving; /* ticket of the job that it may be touching */
+  _Atomic int cpu;          /* where it was when it looked last */
   struct pool *pool;
   pthread_t thread;
   int32_t piece;
-  uint32_t jobs; /* that it has seen */
 };
 
 struct pool {
   _Alignas(ALIGNMENT) _Atomic uint64_t ticket;
   struct job job;
-  _Alignas(ALIGNMENT) _Atomic int32_t pending;
   _Alignas(ALIGNMENT) _Atomic int sleepers;
   _Atomic int stopping;
   _Atomic int busy;
-  _Atomic int cpu; /* the launcher's */
+  _Atomic int32_t status; /* of a kernel that failed */
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   pid_t process;
   struct pool *parent; /* of the process that forked this one; freed, never used */
   int32_t threads;     /* with the caller's */
-  struct worker workers[];
+  struct member members[]; /* the first is the launcher, whichever thread that is */
 };
 
 static void pause_cpu(void) {
@@ -104,25 +111,57 @@ static uint64_t announce(struct pool *pool, int32_t pieces) {
   return ticket;
 }
 
-/* Tickets only grow, so a thread that comes late with an old one takes nothing. */
-static int take_piece(struct worker *worker, uint64_t ticket) {
-  uint64_t taken = atomic_load_explicit(&worker->taken, memory_order_relaxed);
-  return taken < ticket && atomic_compare_exchange_strong_explicit(&worker->taken, &taken, ticket,
-                                                                   memory_order_acquire, memory_order_relaxed);
+static int32_t pieces_of(uint64_t ticket) { return (int32_t)(ticket & ((1u << PIECE_BITS) - 1)); }
+
+/* What `taken` is before anybody has taken a slice of a job's piece. */
+static uint64_t first_slice(uint64_t ticket) { return ticket >> PIECE_BITS << PIECE_BITS; }
+
+/* The number of a slice that nobody else has, or SLICES.  Tickets only grow, so a thread that comes late with an old one
+ * takes nothing. */
+static int take_slice(struct member *owner, uint64_t ticket) {
+  uint64_t first = first_slice(ticket), taken = atomic_load_explicit(&owner->taken, memory_order_acquire);
+  while (taken < first + SLICES) {
+    uint64_t slice = taken < first ? first : taken;
+    if (atomic_compare_exchange_weak_explicit(&owner->taken, &taken, slice + 1, memory_order_acq_rel,
+                                              memory_order_acquire))
+      return (int)(slice - first);
+  }
+  return SLICES;
 }
 
-static void serve(struct pool *pool, int32_t piece) {
-  pool->job.body(pool->job.state, piece, piece + 1);
-  atomic_fetch_sub_explicit(&pool->pending, 1, memory_order_release);
+static int32_t first_task(const struct step *step, int32_t pieces, int32_t piece) {
+  return (int32_t)((int64_t)step->tasks * piece / pieces);
+}
+
+static void serve_slice(struct pool *pool, int32_t thread, int32_t piece, int slice) {
+  const struct job *job = &pool->job;
+  int32_t begin = first_task(job->step, job->pieces, piece);
+  int64_t tasks = first_task(job->step, job->pieces, piece + 1) - begin;
+  int32_t from = begin + (int32_t)(tasks * SLICES_BEGIN[slice] / 8);
+  int32_t to = begin + (int32_t)(tasks * SLICES_BEGIN[slice + 1] / 8);
+  if (from == to) return;
+  uint8_t *scratch = job->frame->scratch + (size_t)thread * job->frame->scratch_stride;
+  int32_t status = job->step->call(job->frame, scratch, from, to);
+  if (status) atomic_store(&pool->status, status);
+}
+
+/* Serves its own piece, and then what is left of the others. */
+static void serve(struct pool *pool, int32_t thread, uint64_t ticket) {
+  int32_t pieces = pieces_of(ticket);
+  for (int32_t i = 0; i < pieces; i++) {
+    int32_t piece = (thread + i) % pieces;
+    int slice;
+    while ((slice = take_slice(&pool->members[piece], ticket)) < SLICES) serve_slice(pool, thread, piece, slice);
+  }
 }
 
 /* Whether another thread of the pool is on this CPU; all their CPUs are taken out of `left`. */
-static int shares_cpu(struct worker *self, int cpu, cpu_set_t *left) {
+static int shares_cpu(struct member *self, int cpu, cpu_set_t *left) {
   struct pool *pool = self->pool;
   int shared = 0;
   for (int32_t i = 0; i < pool->threads; i++) {
     if (i == self->piece) continue;
-    int other = atomic_load_explicit(i ? &pool->workers[i].cpu : &pool->cpu, memory_order_relaxed);
+    int other = atomic_load_explicit(&pool->members[i].cpu, memory_order_relaxed);
     shared |= other == cpu && i < self->piece;
     if (other != NO_CPU) CPU_CLR(other, left);
   }
@@ -130,7 +169,7 @@ static int shares_cpu(struct worker *self, int cpu, cpu_set_t *left) {
 }
 
 /* Moves to a CPU that no other thread of the pool is on, if the system allows any.  Then it may move the thread again. */
-static void look_around(struct worker *self) {
+static void look_around(struct member *self) {
   cpu_set_t allowed, left;
   int cpu = sched_getcpu();
   if (cpu < 0 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
@@ -143,18 +182,23 @@ static void look_around(struct worker *self) {
   atomic_store_explicit(&self->cpu, cpu, memory_order_relaxed);
 }
 
+static int looks(uint64_t ticket) { return (ticket >> PIECE_BITS) % JOBS_PER_LOOK == 0; }
+
 static void *work(void *opaque) {
-  struct worker *self = opaque;
+  struct member *self = opaque;
   struct pool *pool = self->pool;
   uint64_t seen = 0;
+  enter_rounding(); /* for good: nothing but kernels runs here */
   for (;;) {
     uint64_t ticket = spin_for_ticket(pool, seen);
     if (ticket == seen) ticket = sleep_for_ticket(pool, seen);
     seen = ticket;
     if (atomic_load(&pool->stopping)) return NULL;
-    if (self->jobs++ % JOBS_PER_LOOK == 0) look_around(self);
-    int32_t pieces = (int32_t)(ticket & ((1u << PIECE_BITS) - 1));
-    if (self->piece < pieces && take_piece(self, ticket)) serve(pool, self->piece);
+    if (looks(ticket)) look_around(self);
+    if (self->piece >= pieces_of(ticket)) continue;
+    atomic_store_explicit(&self->serving, ticket, memory_order_relaxed);
+    serve(pool, self->piece, ticket);
+    atomic_store_explicit(&self->serving, 0, memory_order_release);
   }
 }
 
@@ -169,7 +213,7 @@ static void block_signals(sigset_t *saved) {
 
 /* NULL without memory.  A system that refuses more threads gives a smaller pool. */
 static struct pool *create_pool(int32_t threads) {
-  size_t bytes = sizeof(struct pool) + (size_t)threads * sizeof(struct worker);
+  size_t bytes = sizeof(struct pool) + (size_t)threads * sizeof(struct member);
   struct pool *pool = aligned_alloc(ALIGNMENT, bytes);
   sigset_t saved;
   if (!pool) return NULL;
@@ -177,13 +221,15 @@ static struct pool *create_pool(int32_t threads) {
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->wake, NULL);
   pool->process = getpid();
-  pool->cpu = NO_CPU;
+  for (int32_t i = 0; i < threads; i++) {
+    struct member *member = &pool->members[i];
+    member->pool = pool;
+    member->piece = i;
+    member->cpu = NO_CPU;
+  }
   block_signals(&saved);
   for (pool->threads = 1; pool->threads < threads; pool->threads++) {
-    struct worker *worker = &pool->workers[pool->threads];
-    worker->pool = pool;
-    worker->cpu = NO_CPU;
-    worker->piece = pool->threads;
+    struct member *worker = &pool->members[pool->threads];
     if (pthread_create(&worker->thread, NULL, work, worker)) break;
   }
   pthread_sigmask(SIG_SETMASK, &saved, NULL);
@@ -195,7 +241,7 @@ static void destroy_pool(struct pool *pool) {
   if (pool->process == getpid()) {
     atomic_store(&pool->stopping, 1);
     announce(pool, 0);
-    for (int32_t i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
+    for (int32_t i = 1; i < pool->threads; i++) pthread_join(pool->members[i].thread, NULL);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);
   }
@@ -225,22 +271,22 @@ static void release_pool(struct pool *pool) {
   if (pool) atomic_store_explicit(&pool->busy, 0, memory_order_release);
 }
 
-/* Runs body for the pieces [0, pieces), 1 < pieces <= threads; the caller serves piece 0, and what nobody has begun. */
-static void run_on_pool(struct pool *pool, int32_t pieces, octavo_bundle_body body, void *state) {
-  pool->job.body = body;
-  pool->job.state = state;
-  atomic_store_explicit(&pool->pending, pieces, memory_order_relaxed);
-  atomic_store_explicit(&pool->cpu, sched_getcpu(), memory_order_relaxed);
-  uint64_t ticket = announce(pool, pieces);
-  serve(pool, 0);
-  for (int32_t piece = 1; piece < pieces; piece++)
-    if (take_piece(&pool->workers[piece], ticket)) serve(pool, piece);
-  uint64_t limit = 0;
-  for (int i = 1; atomic_load_explicit(&pool->pending, memory_order_acquire); i++) {
-    pause_cpu();
-    if (i % PAUSES_PER_LOOK) continue;
-    uint64_t now = nanoseconds_now();
-    if (!limit) limit = now + PATIENCE_NANOSECONDS;
-    if (now > limit) sched_yield(); /* more threads than CPUs: the worker may be waiting for ours */
+/* Runs a step in some pieces, 1 < pieces <= threads, and returns the status of a kernel that failed, or 0. */
+static int32_t run_on_pool(struct pool *pool, const struct frame *frame, const struct step *step, int32_t pieces) {
+  pool->job = (struct job){frame, step, pieces};
+  uint64_t ticket = announce(pool, pieces), limit = 0;
+  if (looks(ticket)) atomic_store_explicit(&pool->members[0].cpu, sched_getcpu(), memory_order_relaxed);
+  serve(pool, 0, ticket);
+  for (int32_t i = 1; i < pieces; i++) {
+    for (int k = 1; atomic_load_explicit(&pool->members[i].serving, memory_order_acquire) == ticket; k++) {
+      pause_cpu();
+      if (k % PAUSES_PER_LOOK) continue;
+      uint64_t now = nanoseconds_now();
+      if (!limit) limit = now + PATIENCE_NANOSECONDS;
+      if (now > limit) sched_yield(); /* more threads than CPUs: the worker may be waiting for ours */
+    }
   }
+  int32_t status = atomic_load_explicit(&pool->status, memory_order_relaxed);
+  if (status) atomic_store_explicit(&pool->status, 0, memory_order_relaxed);
+  return status;
 }

@@ -186,9 +186,14 @@ static void forks(void) {
   in_child(context); /* before the first run */
   run_and_compare(context);
   in_child(context); /* after a run */
+  P(destroy)(context);
+}
+
+static void forks_in_runs(void) {
+  P(context) *context = create((P(options)){.threads = 3});
   pthread_t busy;
   REQUIRE(pthread_create(&busy, NULL, run_often, context) == 0);
-  for (int i = 0; i < 20; i++) in_child(context); /* in the middle of another thread's run */
+  for (int i = 0; i < 20; i++) in_child(context);
   pthread_join(busy, NULL);
   run_and_compare(context);
   P(destroy)(context);
@@ -285,8 +290,9 @@ int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } modes[] = {{"plain", plain},   {"rounding", rounding}, {"threads", threads}, {"sleepers", sleepers},
-               {"crowd", crowd},   {"forks", forks},       {"parallel", parallel}, {"guards", guards}, {"misuse", misuse}};
+  } modes[] = {{"plain", plain}, {"rounding", rounding}, {"threads", threads}, {"sleepers", sleepers},
+               {"crowd", crowd}, {"forks", forks}, {"forks in runs", forks_in_runs}, {"parallel", parallel},
+               {"guards", guards}, {"misuse", misuse}};
   REQUIRE(argc == 4);
   input_bytes = P(input)(0, 0)->bytes;
   output_bytes = P(output)(0, 0)->bytes;
