@@ -18,8 +18,8 @@ Turn = Callable[[], int]
 """Runs once and returns its nanoseconds."""
 Clock = Callable[[], int]
 
-#: Seconds after which threads of other runners sleep and one's own are awake. Those of ONNX Runtime look a million times
-#: for more work, with a pause between: 50 ms on a Zen 5, in which whoever comes next has one CPU instead of two.
+#: Seconds after which threads of other runners sleep and one's own are awake. Those of ONNX Runtime look for work a
+#: million times before they sleep: 50 ms on a Zen 5, in which whoever comes next has one CPU instead of two.
 SETTLING = 0.1
 
 

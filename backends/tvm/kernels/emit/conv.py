@@ -270,7 +270,7 @@ class _TileConvEmitter(ConvEmitter):
         """The epilogue of the tile that was multiplied last, as pieces that fill a vector of bytes."""
         pixels = _offsets(self.plan, self.plan.tile.units)
         scale = self.epilogue.scale(channel, count)
-        acc = self.dots.results(channel, len(pixels))
+        acc = self.dots.sums(channel, len(pixels))
         size = max(1, 4 // self.ops.vectors_of(count))
 
         def part(first: int) -> None:

@@ -49,11 +49,7 @@ class _MaddubsDots(Dots):
         self.copy.gather(x, pixels)
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        b, vectors = self.b, self.operands.vectors
-        acc = b.registers(len(pixels) * vectors, self.ops.i32, "acc")
-        bias = self.bias(channel)
-        for position in range(len(pixels) * vectors):
-            b.store(acc, position, bias[position % vectors])
+        b, acc = self.b, self.start(len(pixels), channel)
         first, single, words, last = self.lists.bounds(b, weight, 3)
         with b.loop(0, (single - first) // 2) as pair:
             number = b.let(first + 2 * pair)
@@ -63,7 +59,7 @@ class _MaddubsDots(Dots):
         places = self.copy.places(len(pixels))
         with b.loop(0, (last - words) // 2) as pair:
             self._multiply_words(acc, places, b.let(words + 2 * pair))
-        return [[acc[pixel * vectors + v] for v in range(vectors)] for pixel in range(len(pixels))]
+        return self.results(acc, len(pixels))
 
     def _chain(self, acc: Buffer, x: Expr, pixels: Sequence[int], chunks: Sequence[Expr]) -> None:
         """Add the products of some chunks, whose words are added up before they become sums."""

@@ -89,16 +89,13 @@ class _VectorBlocks(Dots):
 
     def _chains(self, pixels: int, channel: Expr) -> list[Buffer]:
         """Accumulators that take turns, as many as hide the latency and fit the registers; the first has the bias."""
-        b, vectors = self.b, self.operands.vectors
-        tile = pixels * vectors
+        b, tile = self.b, pixels * self.operands.vectors
         wanted = min(MOST_CHAINS, -(-IN_FLIGHT // tile), (self.registers - 4) // tile)
-        chains = [b.registers(tile, self.ops.i32, "acc") for _ in range(max(1, wanted))]
-        bias = self.bias(channel)
+        rest = [b.registers(tile, self.ops.i32, "acc") for _ in range(1, wanted)]
         for position in range(tile):
-            b.store(chains[0], position, bias[position % vectors])
-            for acc in chains[1:]:
+            for acc in rest:
                 b.store(acc, position, self.ops.const_i32(0))
-        return chains
+        return [self.start(pixels, channel), *rest]
 
     def _step(self, acc: Buffer, x: Expr, pixels: Sequence[int], block: Expr) -> None:
         weight = self.b.let(block * (BLOCK_CHANNELS * BLOCK_DEPTH))

@@ -56,7 +56,7 @@ class AmxDots(Dots):
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
         self.multiply(x, pixels, weight)
         self.spill(len(pixels))
-        return self.results(channel, len(pixels))
+        return self.sums(channel, len(pixels))
 
     def multiply(
         self, x: Expr, pixels: Sequence[int], weight: Expr, meanwhile: Sequence[Callable[[], None]] = ()
@@ -81,13 +81,13 @@ class AmxDots(Dots):
                 part()
 
     def spill(self, pixels: int) -> None:
-        """Copy the sums of `pixels` pixels to memory, where `results` finds them until the next `spill`."""
+        """Copy the sums of `pixels` pixels to memory, where `sums` finds them until the next `spill`."""
         for number, tile in enumerate(self._accumulators(pixels)):
             row, v = divmod(number, self.operands.vectors)
             place = self.result.address(self.first + (row * self.rows * self.width + v * 16))
             self.b.call("llvm.x86.tilestored64", tile, place, i64(4 * self.width))
 
-    def results(self, channel: Expr, pixels: int) -> Accumulators:
+    def sums(self, channel: Expr, pixels: int) -> Accumulators:
         """What `accumulate` returns."""
         bias = self.bias(channel)
         return [

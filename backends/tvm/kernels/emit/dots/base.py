@@ -105,6 +105,20 @@ class Dots(ABC):
             return [self.ops.const_i32(0)] * self.operands.vectors
         return self.ops.load_words(self.b, self.operands.bias, channel, self.width)
 
+    def start(self, pixels: int, channel: Expr) -> Buffer:
+        """Accumulators that hold the bias, one for every pixel and channel vector."""
+        acc = self.b.registers(pixels * self.operands.vectors, self.ops.i32, "acc")
+        bias = self.bias(channel)
+        for pixel in range(pixels):
+            for v, value in enumerate(bias):
+                self.b.store(acc, pixel * self.operands.vectors + v, value)
+        return acc
+
+    def results(self, acc: Buffer, pixels: int) -> Accumulators:
+        """The accumulators by pixel."""
+        vectors = self.operands.vectors
+        return [[acc[pixel * vectors + v] for v in range(vectors)] for pixel in range(pixels)]
+
     def walk(self, x: Expr, weight: Expr, step: Step, first: Step | None = None) -> None:
         """Emit the loops over K; `step` gets the activation index, the weight index and the bytes of K to take.
 
@@ -157,13 +171,9 @@ class VectorDots(Dots):
     """Tiles whose accumulators are one native vector for every pixel and channel vector."""
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        b, vectors = self.b, self.operands.vectors
-        acc = b.registers(len(pixels) * vectors, self.ops.i32, "acc")
-        bias = self.bias(channel)
-        for position in range(len(pixels) * vectors):
-            b.store(acc, position, bias[position % vectors])
+        acc = self.start(len(pixels), channel)
         self.walk(x, weight, lambda at, w, depth: self.step(acc, at, pixels, w, depth))
-        return [[acc[pixel * vectors + v] for v in range(vectors)] for pixel in range(len(pixels))]
+        return self.results(acc, len(pixels))
 
     @abstractmethod
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
