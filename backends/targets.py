@@ -28,7 +28,9 @@ X86_INT8 = Target(
         IsaLevel("avx2", _V3, vector_bytes=32, channel_multiple=8),
         IsaLevel("avxvnni", (*_V3, "avxvnni"), vector_bytes=32, channel_multiple=8),
         IsaLevel("avx512vnni", (*_V4, "avx512vnni"), vector_bytes=64, channel_multiple=16),
-        IsaLevel("amx", (*_V4, "avx512vnni", "amx-tile", "amx-int8"), vector_bytes=64, channel_multiple=16),
+        IsaLevel(
+            "amx", (*_V4, "avx512vnni", "avx512vbmi", "amx-tile", "amx-int8"), vector_bytes=64, channel_multiple=16
+        ),
     ),
 )
 ARM_INT8 = Target(

@@ -22,6 +22,7 @@ Definition = Callable[..., Array]
 #: Values at which something ends, by type; every combination of them is tried.
 EDGES: dict[str, list[float]] = {
     "uint8": [0, 1, 15, 16, 127, 128, 143, 240, 255],
+    "uint16": [0, 1, 31, 32, 63, 64, 255, 256, 32768, 65535],
     "int8": [-128, -127, -1, 0, 1, 127],
     "int16": [-32768, -32767, -256, -1, 0, 1, 127, 128, 255, 256, 32767],
     "int32": [-(2**31), -(2**31) + 1, -32769, -32768, -1, 0, 1, 32767, 32768, 2**31 - 1],
@@ -60,6 +61,12 @@ def shuffle_bytes(table: Array, index: Array) -> Array:
     rows, places = (side.reshape(len(side), -1, 16) for side in (table, index))
     found: Array = np.where(places & 128, 0, np.take_along_axis(rows, places & 15, axis=2)).astype("uint8")
     return found.reshape(len(table), -1)
+
+
+def permute_two(left: Array, places: Array, right: Array) -> Array:
+    """Elements of both vectors, by the low bits of their places."""
+    both = np.concatenate([left, right], axis=1)
+    return np.take_along_axis(both, (places % both.shape[1]).astype("int64"), axis=1)
 
 
 def to_int32(x: Array) -> Array:
@@ -125,7 +132,8 @@ INSTRUCTIONS = [
     _pack("avx2", "avx2.packuswb", 256, "int16", "uint8"),
     _pack("avx512vnni", "avx512.packuswb.512", 512, "int16", "uint8"),
     Instruction("avx2", "avx2.pshuf.b", shuffle_bytes, "uint8x32", ("uint8x32",) * 2),
-    Instruction("avx512vnni", "avx512.pshuf.b.512", shuffle_bytes, "uint8x64", ("uint8x64",) * 2),
+    Instruction("amx", "avx512.vpermi2var.qi.512", permute_two, "uint8x64", ("uint8x64",) * 3),
+    Instruction("avx512vnni", "avx512.vpermi2var.hi.512", permute_two, "uint16x32", ("uint16x32",) * 3),
     Instruction("avx2", "avx.cvt.ps2dq.256", to_int32, "int32x8", ("float32x8",)),
     Instruction(
         "avx512vnni",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import tvm_ffi
@@ -126,6 +126,37 @@ def _rounded(value: Expr, _: Expr, mask: Expr, rounding: Expr) -> Expr:
     return _half("int32x8", "llvm.x86.avx.cvt.ps2dq.256")(value)
 
 
+def _permuted_bytes(left: Expr, places: Expr, right: Expr) -> Expr:
+    """vpermi2b: bytes of two vectors. A saturating sum sets bit 7 of all places outside of a row of sixteen."""
+    rows = [_quarter(side, number) for side in (left, right) for number in range(4)]
+
+    def found(index: Expr) -> Expr:
+        kind = "uint8x32"
+        parts = []
+        for number, row in enumerate(rows):
+            relative = tirx.bitwise_xor(tirx.bitwise_and(index, const(127, kind)), const(16 * number, kind))
+            near = intrin(kind, "llvm.uadd.sat.v32i8", relative, const(0x70, kind))
+            parts.append(intrin(kind, "llvm.x86.avx2.pshuf.b", row, near))
+        return reduce(tirx.bitwise_or, parts)
+
+    return _by_halves(found, places)
+
+
+def _permuted_words(left: Expr, places: Expr, right: Expr) -> Expr:
+    """vpermi2w: both bytes of words of two vectors."""
+    kind = "uint16x32"
+    low = tirx.shift_left(tirx.bitwise_and(places, const(63, kind)), const(1, kind))
+    both = tirx.bitwise_or(low, tirx.shift_left(low + const(1, kind), const(8, kind)))
+    sides = (reinterpret("uint8x64", side) for side in (left, right))
+    return reinterpret(kind, _permuted_bytes(next(sides), reinterpret("uint8x64", both), next(sides)))
+
+
+def _quarter(value: Expr, number: int) -> Expr:
+    """128 of 512 bits, twice."""
+    lanes = [4 * number + lane for lane in range(4)]
+    return reinterpret("uint8x32", shuffle([reinterpret("int32x16", value)], [*lanes, *lanes]))
+
+
 def _by_halves(compute: Imitation, *operands: Expr) -> Expr:
     """Operands of 512 bits in two parts. Shuffles are of 32-bit lanes, because TVM takes long for many numbers."""
     if _bits(operands[0]) <= 256:
@@ -155,6 +186,7 @@ _BY_NAME: dict[str, Imitation] = {
     **{f"vpdpwssd.{bits}": _dot_words for bits in (128, 256, 512)},
     "packssdw.512": _half("int16x16", "llvm.x86.avx2.packssdw"),
     "packuswb.512": _half("uint8x32", "llvm.x86.avx2.packuswb"),
-    "pshuf.b.512": _half("uint8x32", "llvm.x86.avx2.pshuf.b"),
+    "vpermi2var.qi.512": _permuted_bytes,
+    "vpermi2var.hi.512": _permuted_words,
     "mask.cvtps2dq.512": _rounded,
 }

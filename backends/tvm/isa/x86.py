@@ -98,19 +98,59 @@ class X86Ops(VectorOps):
         return reinterpret(vector("uint8", lanes), shuffle([reinterpret(self.i32, packed)], order))
 
     def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int) -> Expr:
-        """Sixteen in-register lookups of 16 entries: a biased saturating add clears every byte of another sixteenth."""
-        width = max(lanes, 16)
-        kind = vector("uint8", width)
+        width = 64 if self._wide else max(lanes, 16)
         index = b.let(value if width == lanes else shuffle([value] * (width // lanes), range(width)))
-        result = const(0, kind)
-        for part in range(16):
-            row = shuffle([table.load(16 * part, 16)] * (width // 16), range(width))
-            toggled = tirx.bitwise_xor(index, const(16 * part, kind))
-            selector = intrin(kind, f"llvm.uadd.sat.v{width}i8", toggled, const(0x70, kind))
-            result = tirx.bitwise_or(result, intrin(kind, _PSHUFB[width], row, selector))
-        result = b.let(result)
+        find = {"rows": _look_up_bytes, "pairs": _look_up_pairs, "differences": _look_up_differences}[self.isa.lookup]
+        result = b.let(find(b, table, index, width))
         return result if width == lanes else shuffle([result], range(lanes))
 
 
-_PSHUFB = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+def _look_up_bytes(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
+    """AVX512-VBMI: vpermi2b finds one of 128 bytes, and the sign of the index says in which half."""
+    quarters = [table.load(64 * part, 64) for part in range(4)]
+    low, high = (
+        intrin("uint8x64", "llvm.x86.avx512.vpermi2var.qi.512", quarters[at], index, quarters[at + 1]) for at in (0, 2)
+    )
+    return tirx.Select(_negative(index, width), high, low)
+
+
+def _look_up_pairs(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
+    """AVX-512: vpermi2w finds one of 64 words, bit 6 of the index says in which half, and its sign which byte of it."""
+    quarters = [reinterpret("uint16x32", table.load(64 * part, 64)) for part in range(4)]
+    words = b.let(reinterpret("uint16x32", index))
+
+    def find(places: Expr) -> Expr:
+        low, high = (
+            intrin("uint16x32", "llvm.x86.avx512.vpermi2var.hi.512", quarters[at], places, quarters[at + 1])
+            for at in (0, 2)
+        )
+        above = tirx.NE(tirx.bitwise_and(places, const(64, "uint16x32")), const(0, "uint16x32"))
+        return b.let(tirx.Select(above, high, low))
+
+    eight, low_byte, high_byte = (const(value, "uint16x32") for value in (8, 0xFF, 0xFF00))
+    even, odd = find(words), find(b.let(tirx.shift_right(words, eight)))
+    first = tirx.bitwise_or(tirx.bitwise_and(even, low_byte), tirx.shift_left(odd, eight))
+    second = tirx.bitwise_or(tirx.shift_right(even, eight), tirx.bitwise_and(odd, high_byte))
+    low, high = (b.let(reinterpret("uint8x64", part)) for part in (first, second))
+    return tirx.Select(_negative(index, width), high, low)
+
+
+def _look_up_differences(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
+    """AVX2: pshufb finds one of 16 bytes, or 0 for negative places: for row r the differences up to its own add up."""
+    kind = vector("uint8", width)
+    low_bits = b.let(tirx.bitwise_and(index, const(127, kind)))
+    halves = [const(0, kind)] * 2
+    for part in range(8):
+        places = b.let(low_bits - const(16 * part, kind))
+        for half in range(2):
+            row = shuffle([table.load(128 * half + 16 * part, 16)] * (width // 16), range(width))
+            halves[half] = tirx.bitwise_xor(halves[half], intrin(kind, _PSHUFB[width], row, places))
+    return tirx.Select(_negative(index, width), halves[1], halves[0])
+
+
+def _negative(index: Expr, width: int) -> Expr:
+    return tirx.LT(reinterpret(f"int8x{width}", index), const(0, f"int8x{width}"))
+
+
+_PSHUFB = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b"}
 _NAMES = {8: ("avx2", ""), 16: ("avx512", ".512")}

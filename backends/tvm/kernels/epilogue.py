@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..isa import Isa
 from .base import Arg, Array, StridedView, padded
+from .lookup import pack_table
 
 Output = Literal["byte", "f32", "i32"]
 
@@ -147,11 +148,3 @@ def pack_params(isa: Isa, arrays: dict[str, Array]) -> Array:
     floats[RESIDUAL_MULTIPLIER] = arrays.get("residual_multiplier", np.float32(0))
     floats[ROUNDING] = ROUND + (-zero_point - 1 if zero_point % 2 else zero_point)
     return words
-
-
-def pack_table(isa: Isa, table: Array) -> Array:
-    """A logical table (int8[256], entry i for input i - 128) as stored bytes, indexed by the stored bit pattern."""
-    stored = (np.arange(256) - 128 + isa.act_offset).astype(isa.act_dtype).view("uint8")
-    result = np.zeros(256, "uint8")
-    result[stored] = (table.astype("int64") + isa.act_offset).astype(isa.act_dtype).view("uint8")
-    return result.view(isa.act_dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Arg, Array, KernelSpec
-from .epilogue import pack_table
+from .lookup import pack_table
 from .strided import Loops, Strides, dense_strides, plan_loops
 
 
