@@ -43,6 +43,8 @@ WEIGHT_CACHE = 24 * 1024
 GATHERED_CACHE, PAIRED_CACHE = 192 * 1024, 512 * 1024
 #: Bytes of pixels that were made ready, which lie on the stack.
 MOST_GATHERED = 64 * 1024
+#: Pixels for which weights are not widened when they are packed: so few wait for weights from memory, not for products.
+FEW_PIXELS = 4
 #: What it costs to lay pairs of pixels side by side, in instructions for each pixel and step of K.
 PAIRING = 3
 #: Bytes that are copied, or become words, at once.
@@ -342,11 +344,13 @@ def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     depth = height * width * length
     steps = 0 if spec.epilogue.table else depth / dot.step
-    return replace(dot, streamed=depth * isa.lanes > STREAMED, steps=steps)
+    widened = spec.batch * spec.out_h * spec.out_w > FEW_PIXELS
+    weight_bytes = dot.weight_bytes if widened else 1
+    return replace(dot, weight_bytes=weight_bytes, streamed=depth * isa.lanes > STREAMED, steps=steps)
 
 
 def _can_gather(plan: ConvPlan) -> bool:
-    size = plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded * plan.dot.weight_bytes
+    size = plan.tile.units * plan.pixel.count * plan.runs.count * plan.runs.padded * plan.dot.pixel_bytes
     return size <= MOST_GATHERED
 
 

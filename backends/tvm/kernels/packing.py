@@ -24,8 +24,13 @@ def pack_weights(isa: Isa, dot: Dot, runs: Runs, weight: Array, shape: tuple[int
     full = np.zeros((groups, blocks * width, runs.rows * runs.columns, runs.padded), "int8")
     full[:, :channels, :, : runs.length] = weight.reshape(groups, channels, -1, runs.length)
     tiles = full.reshape(groups * blocks, width, -1, runs.padded).transpose(0, 2, 1, 3)
-    packed = _LAYOUTS[dot.loop](np.ascontiguousarray(tiles), runs, isa.lanes)
-    return np.ascontiguousarray(packed).reshape(-1).view("int8")
+    return _laid_out(dot, np.ascontiguousarray(tiles), runs, isa.lanes)
+
+
+def _laid_out(dot: Dot, tiles: Array, runs: Runs, lanes: int) -> Array:
+    """Tiles int8[blocks, runs, channels, K] in the order and the type that the inner loop reads, as flat int8."""
+    packed = _LAYOUTS[dot.loop](tiles, runs, lanes)
+    return np.ascontiguousarray(packed, f"int{8 * dot.weight_bytes}").reshape(-1).view("int8")
 
 
 def _quads(tiles: Array, runs: Runs, lanes: int) -> Array:
@@ -35,16 +40,16 @@ def _quads(tiles: Array, runs: Runs, lanes: int) -> Array:
 
 
 def _word_pairs(tiles: Array, runs: Runs, lanes: int) -> Array:
-    """[k / 4][vector][even, odd][channel][2] as int16: products of bytes 0 and 2, then of bytes 1 and 3."""
+    """[k / 4][vector][even, odd][channel][2]: products of bytes 0 and 2, then of bytes 1 and 3."""
     count, number, width, depth = tiles.shape
-    split = tiles.astype("int16").reshape(count, number, width // lanes, lanes, depth // 4, 2, 2)
+    split = tiles.reshape(count, number, width // lanes, lanes, depth // 4, 2, 2)
     return split.transpose(0, 1, 4, 2, 6, 3, 5)
 
 
 def _pairs(tiles: Array, runs: Runs, lanes: int) -> Array:
-    """[k / 2][channel][2] as int16: a dot product of two words in each 32-bit lane."""
+    """[k / 2][channel][2]: a dot product of two words in each 32-bit lane."""
     count, number, width, depth = tiles.shape
-    return tiles.astype("int16").reshape(count, number, width, depth // 2, 2).transpose(0, 1, 3, 2, 4)
+    return tiles.reshape(count, number, width, depth // 2, 2).transpose(0, 1, 3, 2, 4)
 
 
 def _rows_of_16(tiles: Array, runs: Runs, lanes: int) -> Array:
@@ -115,8 +120,7 @@ def pack_blocks(isa: Isa, dot: Dot, runs: Runs, weight: Array) -> Blocks:
     ]
     steps = np.concatenate(values).reshape(-1, group, BLOCK_CHANNELS, BLOCK_DEPTH).swapaxes(1, 2)
     tiles = steps.reshape(-1, 1, BLOCK_CHANNELS, dot.step)
-    packed = np.ascontiguousarray(_LAYOUTS[dot.loop](tiles, runs, isa.lanes))
-    return Blocks(packed.reshape(-1).view("int8"), starts, np.concatenate(places))
+    return Blocks(_laid_out(dot, tiles, runs, isa.lanes), starts, np.concatenate(places))
 
 
 def _split_blocks(runs: Runs, weight: Array) -> tuple[Array, Array]:

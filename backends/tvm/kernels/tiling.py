@@ -86,6 +86,11 @@ class Dot:
         return "/" in self.kind
 
     @property
+    def pixel_bytes(self) -> int:
+        """Bytes of an element of pixels that a tile made ready."""
+        return 2 if self.kind.endswith("/words") else 1
+
+    @property
     def joins(self) -> bool:
         """Whether all of K is one run then."""
         return self.kind.endswith(("/joined", "/words"))

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from tvm import tirx
 
-from ....builder import Buffer, Builder, Expr, Index, i64
+from ....builder import Buffer, Builder, Expr, Index, cast, i64, vector
 from ....isa.vector import VectorOps
 from ...conv import CACHE_LINE
 from ...tiling import Runs
@@ -174,6 +174,12 @@ class VectorDots(Dots):
         acc = self.start(len(pixels), channel)
         self.walk(x, weight, lambda at, w, depth: self.step(acc, at, pixels, w, depth))
         return self.results(acc, len(pixels))
+
+    def weight_words(self, place: Index) -> Expr:
+        """A vector of weights as words, which they may be already."""
+        lanes = 2 * self.ops.lanes
+        weights = self.operands.weight.load(place, lanes)
+        return self.b.let(cast(vector("int16", lanes), weights) if self.operands.weight.dtype == "int8" else weights)
 
     @abstractmethod
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:

@@ -34,7 +34,7 @@ class VnniDots(VectorDots):
 
 
 class PmaddwdDots(VectorDots):
-    """pmaddwd: the even and the odd bytes of four as words, times weights widened when they were packed."""
+    """pmaddwd: the even and the odd bytes of four as words, times words of weights."""
 
     rolled = False
 
@@ -42,9 +42,7 @@ class PmaddwdDots(VectorDots):
         b, ops, vectors = self.b, self.ops, self.operands.vectors
         words = vector("int16", 2 * ops.lanes)
         self.fetch_ahead()
-        weights = [
-            b.let(self.operands.weight.load(weight + at * 2 * ops.lanes, 2 * ops.lanes)) for at in range(2 * vectors)
-        ]
+        weights = [self.weight_words(weight + at * 2 * ops.lanes) for at in range(2 * vectors)]
         for pixel, offset in enumerate(pixels):
             quad = b.let(reinterpret("int32", self.operands.x.load(x + offset, 4)))
             spread = b.let(ops.splat(quad))
@@ -69,7 +67,7 @@ class PairDots(VectorDots):
         b, ops, vectors = self.b, self.ops, self.operands.vectors
         lanes = 2 * ops.lanes
         words = vector("int16", lanes)
-        weights = [b.let(self.operands.weight.load(weight + v * lanes, lanes)) for v in range(vectors)]
+        weights = [self.weight_words(weight + v * lanes) for v in range(vectors)]
         for pixel, offset in enumerate(pixels):
             pair = b.let(reinterpret("int32", self.operands.x.load(x + offset, 2)))
             spread = b.let(reinterpret(words, ops.splat(pair)))
