@@ -344,9 +344,13 @@ def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     depth = height * width * length
     steps = 0 if spec.epilogue.table else depth / dot.step
-    widened = spec.batch * spec.out_h * spec.out_w > FEW_PIXELS
-    weight_bytes = dot.weight_bytes if widened else 1
-    return replace(dot, weight_bytes=weight_bytes, streamed=depth * isa.lanes > STREAMED, steps=steps)
+    return replace(stored_dot(dot, spec), streamed=depth * isa.lanes > STREAMED, steps=steps)
+
+
+def stored_dot(dot: Dot, spec: ConvSpec) -> Dot:
+    """`dot` with weights of as many bytes as suits the number of pixels."""
+    few = spec.batch * spec.out_h * spec.out_w <= FEW_PIXELS
+    return replace(dot, weight_bytes=1) if few else dot
 
 
 def _can_gather(plan: ConvPlan) -> bool:

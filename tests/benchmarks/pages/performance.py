@@ -16,8 +16,8 @@ X86 = """\
 One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
-it takes, two threads by the clock, after they have worked for a moment. Every other runtime works in a process of its
-own, on the same float network:
+it takes, two threads by the clock, after 0.1 s of calls: threads of the runner before spin for half of that. Every
+other runtime works in a process of its own, on the same float network:
 
 - *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
   dynamic* its form with activations quantized in each call, for networks without convolutions, *ORT float* float32;
@@ -46,11 +46,12 @@ What bounds what falls short:
   channels than it is used for do not stay in a second-level cache.
 - *avx2*: OpenVINO multiplies all bytes by pmaddubsw, and saturates where weights are large; octavo gives the same bytes
   everywhere, so it does where the weights of eight channels prove that nothing saturates, and multiplies words
-  elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it.
+  elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it. Machines with AMX, or
+  with AVX512-VNNI alone, were measured before octavo did so.
 - *2 threads*: tasks are equal shares of each layer, to a few percent. The rest is lost on lines of the cache that the
   other core wrote last, on weights that both read from memory, and on virtual machines to whoever else uses the core.
-  On the Zen 3 both threads of the small networks stood on one core, beside other runtimes; they part now, which was not
-  measured yet.
+  Machines other than the Zen 5 (avx2, avxvnni, avx512vnni) were measured before threads left each other's CPU and
+  helped each other, and while ONNX Runtime's threads still spun on one of the two CPUs when octavo's turn came.
 - *i8mm*: what is neither sdot nor smmla is the same on both levels; a table under "ARM" has the least that is left."""
 
 ARM_AIMS_READ = """\
