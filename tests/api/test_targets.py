@@ -87,7 +87,7 @@ def test_a_wrong_name_says_what_is_known(arguments: tuple[str, ...], message: st
     [
         ("x86_64", f"flags : {ZEN5} avx_vnni avx512_vnni", ("avx2", "avxvnni", "avx512vnni")),
         ("x86_64", f"flags : {ZEN5}", ("avx2",)),
-        ("x86_64", f"flags : {ZEN5} avx512_vnni amx_tile amx_int8", ("avx2", "avx512vnni", "amx")),
+        ("x86_64", f"flags : {ZEN5} avx512_vnni avx512vbmi amx_tile amx_int8", ("avx2", "avx512vnni", "amx")),
         ("x86_64", "flags : sse4_1 avx", ()),
         ("aarch64", "Features : fp asimd asimddp i8mm\n", ("neon", "dotprod", "i8mm")),
         ("aarch64", "Features : fp asimd asimddp\n\nFeatures : fp asimd\n", ("neon",)),

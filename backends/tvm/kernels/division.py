@@ -1,6 +1,7 @@
 """How a kernel's work is divided into tasks, so that threads that take equal numbers of them finish together. No tvm.
 
-The runtime gives thread i of n the tasks from ``i * tasks // n`` on: the split is static, and all wait for the last.
+The runtime gives thread i of n the tasks from ``i * tasks // n`` on. Threads that are done help the others, but by
+whole tasks, and with a cache that has nothing of them: equal shares stay the best.
 """
 
 from __future__ import annotations
