@@ -99,8 +99,13 @@ def imitating_pool() -> CodegenPool:
 
 def native_levels() -> list[str]:
     """The x86 ISA levels whose own instructions this machine has; AMX through the emulator if need be."""
-    needs = {"avx2": "avx2", "avxvnni": "avx_vnni", "avx512vnni": "avx512_vnni", "amx": "avx512_vnni"}
-    return [name for name, flag in needs.items() if flag in _cpu_flags()]
+    needs = {
+        "avx2": {"avx2"},
+        "avxvnni": {"avx_vnni"},
+        "avx512vnni": {"avx512_vnni"},
+        "amx": {"avx512_vnni", "avx512vbmi"},
+    }
+    return [name for name, flags in needs.items() if flags <= _cpu_flags()]
 
 
 def runnable_levels() -> list[str]:
