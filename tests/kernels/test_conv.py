@@ -26,6 +26,10 @@ POINTWISE = [
     conv_spec((2, 3), (5, 3), batch=3),
     ConvSpec.matmul(37, 100, 50),
     ConvSpec.matmul(1, 320, 100, Epilogue(out="f32")),
+    # A few rows keep bytes of weights where many would widen them; K of one row may be too long to copy.
+    ConvSpec.matmul(4, 70, 33),
+    ConvSpec.matmul(5, 70, 33),
+    ConvSpec.matmul(1, 33_001, 9, full_range=True),
     ConvSpec.matmul(9, 64, 33, Epilogue(out="i32"), row_stride=80, out_stride=40),
     ConvSpec.matmul(13, 48, 21, Epilogue(table=True), full_range=True),
 ]

@@ -81,7 +81,7 @@ def plan_chained(spec: ChainedConvSpec, isa: Isa) -> ConvPlan:
 
 def choose(spec: ConvSpec, isa: Isa, weight: Array) -> ChainedConvSpec | None:
     """The chained kernel of `spec`, where it needs fewer instructions for `weight` (int8, as `pack` takes it)."""
-    if isa.name != "neon" or spec.groups > 1 or spec.full_range or spec.batch * spec.out_h * spec.out_w < LEAST_PIXELS:
+    if isa.name != "neon" or spec.groups > 1 or spec.full_range or spec.pixels < LEAST_PIXELS:
         return None
     chained = ChainedConvSpec(spec)
     plan, plain = plan_chained(chained, isa), plan_conv(spec, isa)

@@ -43,8 +43,6 @@ WEIGHT_CACHE = 24 * 1024
 GATHERED_CACHE, PAIRED_CACHE = 192 * 1024, 512 * 1024
 #: Bytes of pixels that were made ready, which lie on the stack.
 MOST_GATHERED = 64 * 1024
-#: Pixels for which weights are not widened when they are packed: so few wait for weights from memory, not for products.
-FEW_PIXELS = 4
 #: What it costs to lay pairs of pixels side by side, in instructions for each pixel and step of K.
 PAIRING = 3
 #: Bytes that are copied, or become words, at once.
@@ -137,6 +135,11 @@ class ConvSpec(KernelSpec):
         )
 
     @property
+    def pixels(self) -> int:
+        """Pixels of all results."""
+        return self.batch * self.out_h * self.out_w
+
+    @property
     def args(self) -> tuple[Arg, ...]:
         return (
             Arg("x", "act", "in"),
@@ -152,7 +155,7 @@ class ConvSpec(KernelSpec):
     @property
     def macs(self) -> int:
         depth = self.in_channels * self.kernel_h * self.kernel_w
-        return self.batch * self.out_h * self.out_w * self.groups * self.out_channels * depth
+        return self.pixels * self.groups * self.out_channels * depth
 
     def instruction(self, isa: Isa) -> str:
         return plan_conv(self, isa).dot.instruction
@@ -331,7 +334,7 @@ def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
 def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
-    return _fitted(dot_for(isa, length, height * width, spec.batch * spec.out_h * spec.out_w, vectors), spec, isa)
+    return _fitted(dot_for(isa, length, height * width, spec.pixels, vectors), spec, isa)
 
 
 def _ready_dot(spec: ConvSpec, isa: Isa) -> Dot | None:
@@ -344,13 +347,7 @@ def _fitted(dot: Dot, spec: ConvSpec, isa: Isa) -> Dot:
     height, width, length = _runs(spec)
     depth = height * width * length
     steps = 0 if spec.epilogue.table else depth / dot.step
-    return replace(stored_dot(dot, spec), streamed=depth * isa.lanes > STREAMED, steps=steps)
-
-
-def stored_dot(dot: Dot, spec: ConvSpec) -> Dot:
-    """`dot` with weights of as many bytes as suits the number of pixels."""
-    few = spec.batch * spec.out_h * spec.out_w <= FEW_PIXELS
-    return replace(dot, weight_bytes=1) if few else dot
+    return replace(dot.stored_for(spec.pixels), streamed=depth * isa.lanes > STREAMED, steps=steps)
 
 
 def _can_gather(plan: ConvPlan) -> bool:
@@ -362,7 +359,7 @@ def _worth_gathering(spec: ConvSpec, isa: Isa, dot: Dot, ready: Dot) -> bool:
     if ready.instruction != "smmla":
         return True
     direct, paired = (min(cost for _, cost in _tile_costs(spec, isa, each, choose_tile)) for each in (dot, ready))
-    return paired + PAIRING * spec.batch * spec.out_h * spec.out_w < direct
+    return paired + PAIRING * spec.pixels < direct
 
 
 def _worth_joining(plan: ConvPlan) -> bool:

@@ -93,7 +93,7 @@ def _tile(dot: Dot, length: int, pixels: int, outer: int, vectors: int, most: in
 
 def choose(spec: ConvSpec, isa: Isa, weight: Array) -> MaddubsConvSpec | None:
     """The kernel of `spec` by pmaddubsw, where it is faster for `weight` (int8, as `pack` takes it)."""
-    if isa.name != "avx2" or spec.groups > 1 or spec.batch * spec.out_h * spec.out_w < LEAST_PIXELS:
+    if isa.name != "avx2" or spec.groups > 1 or spec.pixels < LEAST_PIXELS:
         return None
     kernel = MaddubsConvSpec(spec)
     plan = plan_maddubs(kernel, isa)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Array, KernelSpec, round_up
-from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv, stored_dot
+from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv
 from .depthwise import DepthwiseSpec
 from .listed import ListedConvSpec
 from .packing import BLOCK_CHANNELS, BLOCK_DEPTH, block_density, pack_blocks
@@ -72,7 +72,7 @@ def sparse_dot(isa: Isa) -> Dot:
 def plan_sparse(spec: SparseConvSpec, isa: Isa) -> ConvPlan:
     """Cut a sparse convolution for one ISA level; a block of the plan is one channel tile."""
     choose = functools.partial(best_units, size=BLOCK_CHANNELS // isa.lanes)
-    return divide(spec.conv, isa, choose_cut(spec.conv, isa, stored_dot(sparse_dot(isa), spec.conv), choose))
+    return divide(spec.conv, isa, choose_cut(spec.conv, isa, sparse_dot(isa).stored_for(spec.conv.pixels), choose))
 
 
 #: The share of blocks from which on the dense kernel is the faster one: the least that was measured over layers of

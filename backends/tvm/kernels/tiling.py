@@ -11,6 +11,8 @@ from .base import round_up
 
 #: Rows of an AMX tile.
 AMX_ROWS = 16
+#: Pixels for which weights are not widened when they are packed: so few wait for weights from memory, not for products.
+FEW_PIXELS = 4
 #: Bytes of K in a row of an AMX tile.
 AMX_DEPTH = 64
 #: Units of a tile, and its channel vectors.
@@ -99,6 +101,10 @@ class Dot:
     def paired(self) -> bool:
         """Whether an accumulator holds two channels of one pixel, then those of the next."""
         return self.instruction == "smmla"
+
+    def stored_for(self, pixels: int) -> Dot:
+        """With weights of as many bytes as suits the number of pixels."""
+        return replace(self, weight_bytes=1) if pixels <= FEW_PIXELS else self
 
     def run(self, length: int, rows: int = 1, columns: int = 1) -> Runs:
         """K as `rows` x `columns` runs of `length` bytes; AMX tiles share a run evenly."""
