@@ -1,13 +1,13 @@
 /* A small pool of threads for steps of some microseconds.
  *
  * The tasks of a step are cut into one contiguous piece for each thread, and a piece into slices that get smaller.  Thread i
- * serves the slices of piece i, and when none is left it helps the others with theirs: so a step waits for a thread that
- * sleeps, has no CPU, a slow one, or one that somebody else is on, by a slice at most.
+ * serves the slices of piece i, and when none is left it helps the others with theirs: so a step does not
+ * wait for a thread that sleeps or has no CPU yet, and for a slow one by a slice at most.
  *
  * One 64-bit ticket announces a job: the upper bits count jobs, the low 16 say how many pieces it has.  Whoever moves the
  * word `taken` of a piece up by one has that slice.  A thread touches the job only with a slice in hand, and says before
  * that it is serving: the launcher, which finds all slices taken, waits for those that do and then leaves the job.
- * Between jobs threads spin for a moment, since the next step of the same run is near, and then sleep.
+ * Between jobs workers spin for a moment, since the next step of the same run is near, and then sleep.
  *
  * Threads of a pool wait for each other, so two on one CPU are as slow as one.  A system does put them there, when other
  * CPUs are busy for a moment, and lets them be: a worker looks now and then where the others are, and moves.

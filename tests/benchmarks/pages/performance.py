@@ -16,8 +16,8 @@ X86 = """\
 One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
-it takes, two threads by the clock, after 0.1 s of calls: threads of the runner before spin for half of that. Every
-other runtime works in a process of its own, on the same float network:
+it takes, two threads by the clock, after 0.1 s of calls: threads of the runner before may spin for half of that.
+Every other runtime works in a process of its own, on the same float network:
 
 - *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
   dynamic* its form with activations quantized in each call, for networks without convolutions, *ORT float* float32;
@@ -41,9 +41,9 @@ the other half of the same core. Machines were measured at the commits that "Mea
 SHORT = """\
 What bounds what falls short:
 
-- *ResNets on avx512vnni*: their products run close to the peak of vpdpbusd ("Where the time goes"), and those of
-  OpenVINO, too. What is gained beyond that are the multiplications that Winograd's filtering saves; filters of more
-  channels than it is used for do not stay in a second-level cache.
+- *ResNets on avx512vnni*: on the processors of AMD products run close to the peak of vpdpbusd ("Where the time goes"),
+  and what is gained beyond are the multiplications that Winograd's filtering saves; filters of more channels than it is
+  used for do not stay in a second-level cache. On the Xeon a part is not explained, most of it in later layers.
 - *avx2*: OpenVINO multiplies all bytes by pmaddubsw, and saturates where weights are large; octavo gives the same bytes
   everywhere, so it does where the weights of eight channels prove that nothing saturates, and multiplies words
   elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it. Machines with AMX, or
