@@ -164,6 +164,16 @@ class PlanBuilder:
             return view
         return self._copied(view, tuple(order or range(view.rank)), None)
 
+    def beside(self, view: View, out: View) -> View:
+        """The view itself when kernels that write ``out`` element by element find its elements in a row, else a copy.
+
+        What repeats along an axis of ``out`` is left as it is.
+        """
+        axis = next((axis for axis in reversed(out.order()) if out.shape[axis] != 1), 0)
+        if view.shape != out.shape or view.strides[axis] in (0, 1) or out.strides[axis] != 1:
+            return view
+        return self._copied(view, out.order(), None)
+
     def channels_last(self, view: View) -> View:
         """The view itself when channels (axis 1) are adjacent elements and rows nest in order, else a copy."""
         spatial = view.strides[2:]

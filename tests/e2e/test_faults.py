@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(host_architecture() != "x86_64", reason="runs a 
 
 
 class _Network:
-    """Every part that a fault breaks: borders, tails, tables, residuals, concats, copies, products, float outputs."""
+    """Every part that a fault breaks: borders, tails, tables, residuals, concats, copies, products, small inputs."""
 
     def __init__(self) -> None:
         self.rng = np.random.default_rng(7)
@@ -48,8 +48,8 @@ class _Network:
 
     def build(self) -> Graph:
         g = self.graph
-        x = g.add_input("x", f32(1, 5, 12, 12))
-        stem = g.insert(Relu(), [self.conv(x, 19, 3)]).output
+        x, shift = g.add_input("x", f32(1, 5, 12, 12)), g.add_input("shift", f32(1, 19, 1, 1))
+        stem = g.insert(Add(), [g.insert(Relu(), [self.conv(x, 19, 3)]).output, shift]).output
         deep = g.insert(Relu(), [self.conv(stem, 19, 3, groups=19)]).output
         sums = g.insert(Add(), [self.conv(deep, 19, 1), stem]).output
         gate = g.insert(Sigmoid(), [self.conv(sums, 7, 3)]).output
@@ -76,7 +76,8 @@ class _Network:
 def sample() -> Sample:
     graph = _Network().build()
     rng = np.random.default_rng(3)
-    batches = [{"x": rng.normal(size=(1, 5, 12, 12)).astype(np.float32)} for _ in range(3)]
+    shapes = {value.name: value.type.static_shape for value in graph.inputs}
+    batches = [{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(3)]
     Pipeline.parse("int8").run(graph, PassContext(calibration=batches))
     return Sample(0, graph, batches[0], ())
 

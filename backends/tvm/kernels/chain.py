@@ -61,4 +61,6 @@ class ChainSpec(KernelSpec):
         return {"parameters": np.ascontiguousarray(arrays["parameters"], "float32").reshape(-1)}
 
     def over_read(self, isa: Isa) -> dict[str, int]:
+        if not self.loops.scalar and self.loops.inner >= 2 * isa.lanes:
+            return {}
         return {f"x{number}": 8 * isa.lanes for number in range(len(self.strides))}

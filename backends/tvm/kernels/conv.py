@@ -84,8 +84,11 @@ class ConvSpec(KernelSpec):
     `full_range` says that weights may be -128, which costs the `neon` level one instruction more per 16 products.
     `cut` replaces the one that the cost model chooses.
 
-    `pack` takes weight int8[groups * out_channels, in_channels, kernel_h, kernel_w], bias int32[groups * out_channels],
-    x_zero_point (stored domain) and what `Epilogue.pack` takes.
+    A group may stand for several (`grouped`): `joined` ones are one by zeros between them, and of these `shared` lie
+    side by side in a vector, on x86. `in_channels` are then those of joined groups, `out_channels` those of all.
+
+    `pack` takes weight int8[groups * out_channels, in_channels / joined, kernel_h, kernel_w], bias
+    int32[groups * out_channels], x_zero_point (stored domain) and what `Epilogue.pack` takes.
     """
 
     batch: int
@@ -105,6 +108,8 @@ class ConvSpec(KernelSpec):
     full_range: bool = False
     epilogue: Epilogue = field(default_factory=Epilogue)
     cut: Cut | None = None
+    joined: int = 1
+    shared: int = 1
 
     @staticmethod
     def matmul(
@@ -154,7 +159,7 @@ class ConvSpec(KernelSpec):
 
     @property
     def macs(self) -> int:
-        depth = self.in_channels * self.kernel_h * self.kernel_w
+        depth = self.in_channels // self.joined * self.kernel_h * self.kernel_w
         return self.pixels * self.groups * self.out_channels * depth
 
     def instruction(self, isa: Isa) -> str:
@@ -172,9 +177,13 @@ class ConvSpec(KernelSpec):
 
     def weight_rows(self, weight: Array) -> Array:
         """Weights as int8[groups, out_channels, K], with K in the order the kernel walks it."""
-        kernel = weight.reshape(self.groups, self.out_channels, self.in_channels, self.kernel_h * self.kernel_w)
-        rows: Array = kernel.swapaxes(2, 3).reshape(self.groups, self.out_channels, -1)
-        return rows
+        joined, shared, taps = self.joined, self.groups * self.shared, self.kernel_h * self.kernel_w
+        out, inner = self.out_channels // (joined * self.shared), self.in_channels // joined
+        kernel = np.zeros((shared, joined, out, taps, joined, inner), "int8")
+        given = weight.reshape(shared, joined, out, inner, taps).swapaxes(3, 4)
+        for number in range(joined):
+            kernel[:, number, :, :, number] = given[:, number]
+        return kernel.reshape(self.groups, self.out_channels, -1)
 
     def pack_epilogue(
         self, width: int, isa: Isa, arrays: dict[str, Array], *, paired: bool = False
@@ -327,18 +336,20 @@ def _best_cut(spec: ConvSpec, isa: Isa) -> Cut:
         # Pixels that were made ready once for all channels need no instructions beside the products.
         dot = ready if _worth_gathering(spec, isa, dot, ready) else dot
     cut = choose_cut(spec, isa, dot)
-    joined = joined_dot(dot)
+    joined = joined_dot(dot) if spec.shared == 1 else None
     return choose_cut(spec, isa, joined) if joined is not None and _worth_joining(divide(spec, isa, cut)) else cut
 
 
 def _direct_dot(spec: ConvSpec, isa: Isa) -> Dot:
+    if spec.shared > 1:
+        return _fitted(direct_dots(isa)[-1], spec, isa)
     height, width, length = _runs(spec)
     vectors = spec.groups * -(-spec.out_channels // isa.lanes)
     return _fitted(dot_for(isa, length, height * width, spec.pixels, vectors), spec, isa)
 
 
 def _ready_dot(spec: ConvSpec, isa: Isa) -> Dot | None:
-    ready = gathered_dot(isa)
+    ready = gathered_dot(isa) if spec.shared == 1 else None
     return ready and _fitted(ready, spec, isa)
 
 
@@ -403,7 +414,8 @@ def _tile_costs(spec: ConvSpec, isa: Isa, dot: Dot, choose: TileChoice) -> tuple
 def other_cuts(spec: ConvSpec, isa: Isa) -> Iterator[Cut]:
     """Cuts that measurement may find faster than the chosen one, in turn of every kind, the likeliest first."""
     best, ready = _best_cut(spec, isa), _ready_dot(spec, isa)
-    dots = [best.dot, *(_fitted(dot, spec, isa) for dot in direct_dots(isa)), *([ready] if ready else [])]
+    direct = direct_dots(isa)[-1:] if spec.shared > 1 else direct_dots(isa)
+    dots = [best.dot, *(_fitted(dot, spec, isa) for dot in direct), *([ready] if ready else [])]
     kinds = [list(_near(spec, isa, dot, choices)) for dot in dict.fromkeys(dots) for choices in _tile_kinds(dot)]
     kinds.append([replace(best, cache=cache) for cache in (4 * best.cache, best.cache // 3)])
     plans = {divide(spec, isa, best)}

@@ -88,3 +88,9 @@ def plan_loops(shape: Strides, *strides: Strides) -> Loops:
         task_axes += 1
     runs = 1 if outer >= TASKS else max(1, sizes[-1] // RUN)
     return Loops(sizes, columns, task_axes, runs)
+
+
+def plan_rows(shape: Strides, *strides: Strides) -> Loops:
+    """The loops over rows, of which a kernel treats each as a whole: every one is a task."""
+    loops = plan_loops(shape, *strides)
+    return Loops((*loops.shape, 1), tuple((*row, 1) for row in loops.strides), len(loops.shape), 1)

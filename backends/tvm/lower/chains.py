@@ -71,7 +71,7 @@ def run_chain(site: PlanBuilder, label: str, views: Sequence[View], out: View, b
     result = build(chain, *(("input", number) for number in range(len(views))))
     if not chain.steps or result != ("step", len(chain.steps) - 1):
         chain("add", result, 0.0)
-    expanded = [view.expanded(out.shape) for view in views]
+    expanded = [site.beside(view, out).expanded(out.shape) for view in views]
     strides = tuple(view.strides for view in expanded)
     spec = ChainSpec(out.shape, strides, chain.numbered(), len(chain.parameters), out.strides)
     inputs = {f"x{number}": view for number, view in enumerate(expanded)}

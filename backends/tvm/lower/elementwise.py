@@ -29,7 +29,7 @@ def lower_binary(site: PlanBuilder, node: Node) -> None:
     leader = max((a, b), key=lambda view: view.size)
     order = leader.order() if leader.rank == len(node.output.type.shape) else None
     out = site.allocate(node.output, order)
-    a, b = (view.expanded(out.shape) for view in (a, b))
+    a, b = (site.beside(view, out).expanded(out.shape) for view in (a, b))
     types = [quant_of(value.type) for value in node.inputs]
     constants: dict[str, npt.ArrayLike] = {
         "a_zero_point": site.stored(types[0].zero_point[0]),

@@ -16,7 +16,7 @@ from ....ir.graph import Node
 from ....ir.ops.constant import Constant
 from ....ir.ops.conv import Conv, ConvTranspose
 from ....ir.ops.matmul import Linear, MatMul
-from ....ir.ops.norm import BatchNorm, LayerNorm, LogSoftmax, Softmax
+from ....ir.ops.norm import BatchNorm, LogSoftmax, Softmax
 from ....ir.ops.pool import AvgPool
 from ....ir.ops.reduce import ArgMax, ArgMin, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reduction
 from ....ir.types import DType, TensorType
@@ -44,7 +44,7 @@ REDUCTIONS: dict[type[Reduction], ReduceOp] = {
 IMAGE_RANK = 4
 
 
-def _is_float(site: PlanBuilder, node: Node) -> bool:
+def is_float(site: PlanBuilder, node: Node) -> bool:
     """Whether operands and results are float32; refuses the node otherwise."""
     if all(v.type.dtype is DType.F32 for v in (*node.inputs, *node.outputs)):
         return True
@@ -75,7 +75,7 @@ def lower_conv(site: PlanBuilder, node: Node) -> None:
     """Fused multiply-adds in the order kernel row, kernel column, input channel."""
     op = node.op
     assert isinstance(op, Conv)
-    weight = _constant_operand(site, node, 1) if _is_float(site, node) else None
+    weight = _constant_operand(site, node, 1) if is_float(site, node) else None
     if weight is None or len(op.stride) > 2:
         site.refuse(node, f"no float kernel for {len(op.stride)}-d convolutions of this kind")
         return
@@ -117,7 +117,7 @@ def lower_conv_transpose(site: PlanBuilder, node: Node) -> None:
     """One ordinary convolution for each position within a stride."""
     op = node.op
     assert isinstance(op, ConvTranspose)
-    weight = _constant_operand(site, node, 1) if _is_float(site, node) else None
+    weight = _constant_operand(site, node, 1) if is_float(site, node) else None
     if weight is None or len(op.stride) > 2:
         site.refuse(node, f"no float kernel for {len(op.stride)}-d transposed convolutions of this kind")
         return
@@ -145,7 +145,7 @@ def lower_linear(site: PlanBuilder, node: Node) -> None:
     """One product over all leading axes; a residual is added by a chain."""
     op = node.op
     assert isinstance(op, Linear)
-    weight = _constant_operand(site, node, 1) if _is_float(site, node) else None
+    weight = _constant_operand(site, node, 1) if is_float(site, node) else None
     if weight is None:
         return
     out = site.allocate(node.output)
@@ -165,7 +165,7 @@ def lower_linear(site: PlanBuilder, node: Node) -> None:
 @lowers(MatMul)
 def lower_matmul(site: PlanBuilder, node: Node) -> None:
     """Batched products of two activations with contiguous rows."""
-    if not _is_float(site, node):
+    if not is_float(site, node):
         return
     out = site.allocate(node.output)
     shape = node.output.type.static_shape
@@ -220,7 +220,7 @@ def lower_softmax(site: PlanBuilder, node: Node) -> None:
     """Largest element, exponentials, their sum, and a division (or the logarithm of the sum)."""
     op = node.op
     assert isinstance(op, Softmax | LogSoftmax)
-    if not _is_float(site, node):
+    if not is_float(site, node):
         return
     x, where = site.view(node.inputs[0]), node.where
     axes = (op.axis % x.rank,)
@@ -240,7 +240,7 @@ def lower_log_sum_exp(site: PlanBuilder, node: Node) -> None:
     """The logarithm of the sum of exponentials below the largest element, which is added again."""
     op = node.op
     assert isinstance(op, ReduceLogSumExp)
-    if not _is_float(site, node):
+    if not is_float(site, node):
         return
     x, where = site.view(node.inputs[0]), node.where
     axes = tuple(sorted(axis % x.rank for axis in op.axes))
@@ -265,43 +265,13 @@ def lower_log_sum_exp(site: PlanBuilder, node: Node) -> None:
     site.bind(node.output, shaped)
 
 
-@lowers(LayerNorm)
-def lower_layer_norm(site: PlanBuilder, node: Node) -> None:
-    """Mean, squared deviations, and one chain for the rest."""
-    op = node.op
-    assert isinstance(op, LayerNorm)
-    if not _is_float(site, node):
-        return
-    x, where = site.view(node.inputs[0]), node.where
-    axes = tuple(range(x.rank - op.rank, x.rank))
-    mean = _reduce(site, "mean", x, axes, where)
-    squares = site.scratch_view(x.shape, "float32", x.order())
-
-    def square(c: Chain, a: Term, m: Term) -> Term:
-        deviation = c("sub", a, m)
-        return c("mul", deviation, deviation)
-
-    run_chain(site, where, [x, mean], squares, square)
-    variance = _reduce(site, "mean", squares, axes, where)
-
-    def normalize(c: Chain, a: Term, m: Term, v: Term, *affine: Term) -> Term:
-        result = c("div", c("sub", a, m), c("sqrt", c("add", v, op.epsilon)))
-        for name, operand in zip(("mul", "add"), affine, strict=False):
-            result = c(name, result, operand)
-        return result
-
-    affine = [site.view(value) for value in node.inputs[1:]]
-    out = site.allocate(node.output, x.order())
-    run_chain(site, where, [x, mean, variance, *affine], out, normalize)
-
-
 @lowers(BatchNorm)
 def lower_batch_norm(site: PlanBuilder, node: Node) -> None:
     """One factor and one shift per channel, computed at compile time."""
     op = node.op
     assert isinstance(op, BatchNorm)
     parts = [_constant_operand(site, node, position) for position in range(1, 5)]
-    if not _is_float(site, node) or any(part is None for part in parts):
+    if not is_float(site, node) or any(part is None for part in parts):
         return
     x = site.view(node.inputs[0])
     out = site.allocate(node.output, x.order())
@@ -322,7 +292,7 @@ def lower_avg_pool(site: PlanBuilder, node: Node) -> None:
     """The sum of each window over the count for its place."""
     op = node.op
     assert isinstance(op, AvgPool)
-    if not _is_float(site, node):
+    if not is_float(site, node):
         return
     out = site.allocate(node.output, channels_last_order(node.output.type.rank))
     if len(op.kernel) > 2:

@@ -18,7 +18,7 @@ from ....ir.types import QuantParams
 from ...plan.builder import PlanBuilder, channels_last_order
 from ...plan.moves import Border
 from ...plan.views import View
-from ..kernels import chained, maddubs, sparse, winograd
+from ..kernels import chained, grouped, maddubs, sparse, winograd
 from ..kernels.base import KernelSpec, StridedView
 from ..kernels.conv import ConvSpec
 from ..kernels.depthwise import DepthwiseSpec
@@ -110,6 +110,8 @@ def _chosen(site: PlanBuilder, node: Node, spec: ConvSpec | DepthwiseSpec, tail:
     if filtered is not None:
         site.note(node, f"Winograd's filtering, {filtered.size}x{filtered.size} results at once, saves multiplications")
         return filtered
+    if isinstance(spec, ConvSpec) and spec.groups > 1:
+        return grouped.choose(spec, site.isa)
     if isinstance(spec, ConvSpec) and (linked := chained.choose(spec, site.isa, tail.weight)):
         site.note(node, "words hold the sums of four products, which the weights prove exact")
         return linked

@@ -35,5 +35,5 @@ def emit(spec: ChainSpec, isa: Isa, symbol: str) -> Any:
             results.append(values[-1])
         ops.store_words(b, buffers["out"], at[-1], results, count)
 
-    emit_loops(b, spec.loops, 2 * ops.lanes, block)
+    emit_loops(b, spec.loops, 2 * ops.lanes, block, broadcasts=True)
     return b.finish(spec.noalias)

@@ -14,7 +14,7 @@ from ...isa import Isa, vector_ops
 from ..base import KernelSpec, emitter
 from ..conv import ConvPlan, ConvSpec, Line, plan_conv
 from ..tiling import amx_rows
-from .dots import AmxDots, Dots, Operands, dots_for, weight_dtype
+from .dots import AmxDots, Dots, Operands, Sharing, dots_for, weight_dtype
 from .epilogue import EpilogueEmitter
 from .paired import PairedEpilogue
 
@@ -103,6 +103,7 @@ class ConvEmitter:
             plan.ahead,
             plan.lying,
             plan.dot.paired,
+            Sharing(spec.shared, spec.in_channels, spec.out_channels // spec.shared) if spec.shared > 1 else None,
         )
 
     def weights_of(self, index: Expr) -> Expr:
@@ -140,7 +141,7 @@ class ConvEmitter:
         high = b.let(tirx.Min(low + plan.chunk_outer, i64(total)))
         residual = spec.epilogue.residual.offset if spec.epilogue.residual else 0
         start = _Place(
-            spec.input.offset + group * spec.in_channels,
+            spec.input.offset + group * (spec.in_channels * spec.shared),
             spec.output.offset + group * spec.out_channels,
             residual + group * spec.out_channels,
         )

@@ -7,11 +7,12 @@ from typing import Any
 
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, const, i64, shuffle
+from ...builder import Buffer, Builder, Expr, const
 from ...isa import Isa, vector_ops
 from ...isa.vector import VectorOps
 from ..base import emitter
 from ..float_reduce import LANES, FloatReduceSpec
+from .lanes import Lanes
 from .strided import emit_loops
 
 
@@ -65,41 +66,12 @@ class _Reduce:
         return [b.let(acc[v]) for v in range(vectors)]
 
     def along(self, start: Expr) -> Expr:
-        """One result of sixteen lanes; what is left of a run continues with the first lanes."""
+        """One result of sixteen lanes."""
         b, ops, loops = self.b, self.ops, self.spec.reduced
-        vectors = LANES // ops.lanes
-        acc = b.registers(vectors, ops.f32, "acc")
-        for v in range(vectors):
-            b.store(acc, v, ops.const_f32(self.start))
-        whole, tail = divmod(loops.inner, LANES)
+        lanes = Lanes(b, ops, LANES, self.combine, self.start)
         with ExitStack() as stack:
             at = start
             for size, stride in zip(loops.shape[:-1], loops.strides[0][:-1], strict=True):
                 at = b.let(at + stack.enter_context(b.loop(0, size)) * stride)
-            with b.loop(0, whole) as step:
-                for v, value in enumerate(ops.load_words(b, self.x, at + step * LANES, LANES)):
-                    b.store(acc, v, self.combine(acc[v], value))
-            if tail:
-                self._add_tail(acc, at + i64(whole * LANES), tail)
-        return self._tree([b.let(acc[v]) for v in range(vectors)])
-
-    def _add_tail(self, acc: Buffer, at: Expr, tail: int) -> None:
-        ops = self.ops
-        for v, value in enumerate(ops.load_words(self.b, self.x, at, tail)):
-            left = min(ops.lanes, tail - v * ops.lanes)
-            held = self.b.let(acc[v])
-            joined = self.b.let(self.combine(held, value))
-            lanes = [lane if lane < left else ops.lanes + lane for lane in range(ops.lanes)]
-            self.b.store(acc, v, shuffle([joined, held], lanes))
-
-    def _tree(self, values: list[Expr]) -> Expr:
-        b, lanes = self.b, self.ops.lanes
-        while len(values) > 1:
-            half = len(values) // 2
-            values = [b.let(self.combine(x, y)) for x, y in zip(values[:half], values[half:], strict=True)]
-        value = values[0]
-        while lanes > 1:
-            lanes //= 2
-            low, high = (shuffle([value], range(at, at + lanes)) for at in (0, lanes))
-            value = b.let(self.combine(b.let(low), b.let(high)))
-        return value
+            lanes.run(loops.inner, lambda first, count: ops.load_words(b, self.x, at + first, count))
+        return lanes.total()

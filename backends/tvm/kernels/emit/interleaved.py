@@ -29,10 +29,9 @@ def emit_interleaved(b: Builder, ops: VectorOps, spec: UnarySpec, buffers: dict[
         last = b.let(tirx.Min(first + RUN_PIXELS, i64(pixels)))
         with b.loop(0, tirx.floordiv(last - first + (PIXELS - 1), i64(PIXELS))) as block:
             pixel = b.let(tirx.Min(first + block * PIXELS, i64(pixels - size)))
-            planes = [
-                quantized(b, ops, into, divided(b, ops, buffers["x"], scale, b.let(starts[0] + pixel + at), PIXELS))
-                for at in range(0, channels * plane, plane)
-            ]
+            places = [b.let(starts[0] + pixel + at) for at in range(0, channels * plane, plane)]
+            loaded = [ops.load_words(b, buffers["x"], place, PIXELS) for place in places]
+            planes = [quantized(b, ops, into, divided(b, ops, values, scale)) for values in loaded]
             _store(b, buffers["out"], b.let(starts[1] + pixel * channels), planes, size)
 
 

@@ -47,9 +47,8 @@ class _Unary:
         return self.ops.splat(reinterpret("float32", self.buffers["params"][FACTOR]))
 
     def quantize(self, x: Index, out: Index, count: int) -> None:
-        self.epilogue.store_quantized(
-            divided(self.b, self.ops, self.buffers["x"], self._factor(), x, count), out, count
-        )
+        values = self.ops.load_words(self.b, self.buffers["x"], x, count)
+        self.epilogue.store_quantized(divided(self.b, self.ops, values, self._factor()), out, count)
 
     def dequantize(self, x: Index, out: Index, count: int) -> None:
         values = [self.b.let(value * self._factor()) for value in self._centered(x, count)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, Index
+from ...builder import Builder, Expr
 from ...isa.vector import VectorOps
 
 
-def divided(b: Builder, ops: VectorOps, x: Buffer, scale: Expr, index: Index, count: int) -> list[Expr]:
+def divided(b: Builder, ops: VectorOps, values: Sequence[Expr], scale: Expr) -> list[Expr]:
     """Return x / s with NaN replaced by zero, so that it quantizes to the zero point."""
-    quotients = [b.let(value / scale) for value in ops.load_words(b, x, index, count)]
+    quotients = [b.let(value / scale) for value in values]
     return [tirx.Select(value.equal(value), value, ops.const_f32(0)) for value in quotients]

@@ -10,7 +10,7 @@ from ....isa.vector import VectorOps
 from ...tiling import Dot
 from .amx import AmxDots
 from .arm import ElementDots, FullRangeSmlalDots, PairedDots, SdotDots, SmlalDots, SmmlaDots
-from .base import Accumulators, Dots, Operands, VectorDots
+from .base import Accumulators, Dots, Operands, Sharing, VectorDots
 from .copied import Copy, JoinedDots
 from .x86 import MaddDots, PairDots, PmaddwdDots, VnniDots, WidenedDots
 
@@ -21,6 +21,7 @@ __all__ = [
     "Dots",
     "JoinedDots",
     "Operands",
+    "Sharing",
     "SmlalDots",
     "SmmlaDots",
     "VectorDots",

@@ -24,11 +24,21 @@ MOST_PEELED = 8
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Several `groups` in a vector of channels: each has `depth` bytes of a pixel, and `channels` lanes."""
+
+    groups: int
+    depth: int
+    channels: int
+
+
+@dataclass(frozen=True)
 class Operands:
     """What a tile multiplies: the activation and weight buffers, and where the runs of K lie in the activations.
 
     `lying` are these runs where pixels are made ready, and `runs` what is multiplied then. Each step of K asks for
-    `ahead` cache lines of the weights that come next. The bias, and the results, are `paired` as in a `Dot`.
+    `ahead` cache lines of the weights that come next. The bias, and the results, are `paired` as in a `Dot`. Groups
+    that are `shared` lie side by side, in a pixel too.
     """
 
     x: Buffer
@@ -41,6 +51,7 @@ class Operands:
     ahead: int = 0
     lying: Runs | None = None
     paired: bool = False
+    shared: Sharing | None = None
 
 
 Accumulators = list[list[Expr]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tvm import tirx
 
-from ....builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, vector
+from ....builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, shuffle, vector
 from ....isa.vector import VectorOps
 from ...conv import ahead_part
 from ...tiling import Runs
@@ -15,10 +15,26 @@ from .base import Accumulators, Operands, Step, VectorDots, loop
 from .copied import Copy
 
 
-class VnniDots(VectorDots):
-    """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
+class QuadDots(VectorDots):
+    """Four bytes of one pixel in every lane."""
 
     rolled = False
+
+    def spread(self, place: Index) -> Expr:
+        """The four bytes from `place` on; of groups that share the vector, each lane has those of its own."""
+        b, ops, x, shared = self.b, self.ops, self.operands.x, self.operands.shared
+        if shared is None:
+            return b.let(ops.splat(b.let(reinterpret("int32", x.load(place, 4)))))
+        apart = shared.depth // 4
+        count = 1 << ((shared.groups - 1) * apart).bit_length()
+        quads = b.let(reinterpret(vector("int32", count), x.load(place, 4 * count)))
+        groups = (min(lane // shared.channels, shared.groups - 1) for lane in range(ops.lanes))
+        # TVM wants as many lanes in as out.
+        return b.let(shuffle([quads] * max(1, ops.lanes // count), [group * apart for group in groups]))
+
+
+class VnniDots(QuadDots):
+    """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
@@ -26,17 +42,14 @@ class VnniDots(VectorDots):
         self.fetch_ahead()
         weights = [b.let(self.operands.weight.load(weight + v * width, width)) for v in range(vectors)]
         for pixel, offset in enumerate(pixels):
-            quad = reinterpret("int32", self.operands.x.load(x + offset, 4))
-            spread = b.let(reinterpret(vector("uint8", width), ops.splat(b.let(quad))))
+            spread = b.let(reinterpret(vector("uint8", width), self.spread(x + offset)))
             for v in range(vectors):
                 at = pixel * vectors + v
                 b.store(acc, at, intrin(ops.i32, f"llvm.x86.avx512.vpdpbusd.{bits}", acc[at], spread, weights[v]))
 
 
-class PmaddwdDots(VectorDots):
+class PmaddwdDots(QuadDots):
     """pmaddwd: the even and the odd bytes of four as words, times words of weights."""
-
-    rolled = False
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
@@ -44,8 +57,7 @@ class PmaddwdDots(VectorDots):
         self.fetch_ahead()
         weights = [self.weight_words(weight + at * 2 * ops.lanes) for at in range(2 * vectors)]
         for pixel, offset in enumerate(pixels):
-            quad = b.let(reinterpret("int32", self.operands.x.load(x + offset, 4)))
-            spread = b.let(ops.splat(quad))
+            spread = self.spread(x + offset)
             even = b.let(reinterpret(words, tirx.bitwise_and(spread, ops.const_i32(0x00FF00FF))))
             logical = reinterpret(vector("uint16", 2 * ops.lanes), spread)
             odd = b.let(reinterpret(words, tirx.shift_right(logical, const(8, vector("uint16", 2 * ops.lanes)))))
