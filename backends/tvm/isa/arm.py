@@ -93,14 +93,14 @@ class ArmOps(VectorOps):
         narrowed = [intrin("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", half) for half in halves]
         return narrowed[0] if len(narrowed) == 1 else shuffle(narrowed, range(16))
 
-    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int) -> Expr:
+    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int, start: int = 0) -> Expr:
         """Four lookups of 64 entries; an index outside its quarter keeps what the others found."""
         width = f"v{lanes}i8"
         kind, unsigned = f"int8x{lanes}", f"uint8x{lanes}"
         index = b.let(reinterpret(unsigned, value))
         result: Expr = const(0, kind)
         for part in range(4):
-            rows = [table.load(64 * part + 16 * row, 16) for row in range(4)]
+            rows = [table.load(start + 64 * part + 16 * row, 16) for row in range(4)]
             relative = reinterpret(kind, index - const(64 * part, unsigned))
             if part == 0:
                 result = intrin(kind, f"llvm.aarch64.neon.tbl4.{width}", *rows, relative)

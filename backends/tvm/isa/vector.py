@@ -119,8 +119,8 @@ class VectorOps(ABC):
         """Clamp float32 lanes; a NaN gives one of the bounds."""
 
     @abstractmethod
-    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int) -> Expr:
-        """Map a vector of `lanes` bytes through a 256-byte table indexed by the byte's bit pattern."""
+    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int, start: int = 0) -> Expr:
+        """Map a vector of `lanes` bytes through the 256-byte table at element `start`, by the byte's bit pattern."""
 
 
 def store_part(

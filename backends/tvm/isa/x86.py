@@ -97,26 +97,26 @@ class X86Ops(VectorOps):
         order = [4 * group + part for part in range(4) for group in range(groups)]
         return reinterpret(vector("uint8", lanes), shuffle([reinterpret(self.i32, packed)], order))
 
-    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int) -> Expr:
+    def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int, start: int = 0) -> Expr:
         width = 64 if self._wide else max(lanes, 16)
         index = b.let(value if width == lanes else shuffle([value] * (width // lanes), range(width)))
         find = {"rows": _look_up_bytes, "pairs": _look_up_pairs, "differences": _look_up_differences}[self.isa.lookup]
-        result = b.let(find(b, table, index, width))
+        result = b.let(find(b, table, index, width, start))
         return result if width == lanes else shuffle([result], range(lanes))
 
 
-def _look_up_bytes(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
+def _look_up_bytes(b: Builder, table: Buffer, index: Expr, width: int, start: int) -> Expr:
     """AVX512-VBMI: vpermi2b finds one of 128 bytes, and the sign of the index says in which half."""
-    quarters = [table.load(64 * part, 64) for part in range(4)]
+    quarters = [table.load(start + 64 * part, 64) for part in range(4)]
     low, high = (
         intrin("uint8x64", "llvm.x86.avx512.vpermi2var.qi.512", quarters[at], index, quarters[at + 1]) for at in (0, 2)
     )
     return tirx.Select(_negative(index, width), high, low)
 
 
-def _look_up_pairs(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
+def _look_up_pairs(b: Builder, table: Buffer, index: Expr, width: int, start: int) -> Expr:
     """AVX-512: vpermi2w finds one of 64 words, bit 6 of the index says in which half, and its sign which byte of it."""
-    quarters = [reinterpret("uint16x32", table.load(64 * part, 64)) for part in range(4)]
+    quarters = [reinterpret("uint16x32", table.load(start + 64 * part, 64)) for part in range(4)]
     words = b.let(reinterpret("uint16x32", index))
 
     def find(places: Expr) -> Expr:
@@ -135,7 +135,7 @@ def _look_up_pairs(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
     return tirx.Select(_negative(index, width), high, low)
 
 
-def _look_up_differences(b: Builder, table: Buffer, index: Expr, width: int) -> Expr:
+def _look_up_differences(b: Builder, table: Buffer, index: Expr, width: int, start: int) -> Expr:
     """AVX2: pshufb finds one of 16 bytes, or 0 for negative places: for row r the differences up to its own add up."""
     kind = vector("uint8", width)
     low_bits = b.let(tirx.bitwise_and(index, const(127, kind)))
@@ -143,7 +143,7 @@ def _look_up_differences(b: Builder, table: Buffer, index: Expr, width: int) -> 
     for part in range(8):
         places = b.let(low_bits - const(16 * part, kind))
         for half in range(2):
-            row = shuffle([table.load(128 * half + 16 * part, 16)] * (width // 16), range(width))
+            row = shuffle([table.load(start + 128 * half + 16 * part, 16)] * (width // 16), range(width))
             halves[half] = tirx.bitwise_xor(halves[half], intrin(kind, _PSHUFB[width], row, places))
     return tirx.Select(_negative(index, width), halves[1], halves[0])
 

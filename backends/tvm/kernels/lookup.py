@@ -13,14 +13,14 @@ def pack_table(isa: Isa, table: Array) -> Array:
     patterns = (np.arange(256) - 128 + isa.act_offset).astype(isa.act_dtype).view("uint8")
     entries = np.zeros(256, "uint8")
     entries[patterns] = (table.astype("int64") + isa.act_offset).astype(isa.act_dtype).view("uint8")
-    return np.ascontiguousarray(_laid_out(isa, entries)).reshape(-1).view(isa.act_dtype)
+    return lay_out(isa, entries).view(isa.act_dtype)
 
 
-def _laid_out(isa: Isa, entries: Array) -> Array:
+def lay_out(isa: Isa, entries: Array) -> Array:
+    """Entries uint8[256], for the bit patterns 0 to 255, as they lie in memory."""
     if isa.lookup == "pairs":
-        return entries.reshape(2, 128).T
+        return np.ascontiguousarray(entries.reshape(2, 128).T).reshape(-1)
     if isa.lookup == "differences":
         rows = entries.reshape(2, 8, 16)
-        found: Array = np.concatenate([rows[:, :1], rows[:, 1:] ^ rows[:, :-1]], axis=1)
-        return found
+        return np.concatenate([rows[:, :1], rows[:, 1:] ^ rows[:, :-1]], axis=1).reshape(-1)
     return entries
