@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
+
 from ...ir.graph import Node, Value
 from ...ir.ops.cast import Cast, Identity, Where
 from ...ir.ops.elementwise import Add, Mul, Sub
 from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
-from ...ir.types import Dim
+from ...ir.types import Dim, Shape
 from ..analysis import scalar_of, used_once
 from ..rewriting import Rewriter, pattern
 
@@ -52,6 +55,56 @@ def transpose_of_transpose(node: Node, rewriter: Rewriter) -> bool:
     inner, outer = producer.op.permutation, node.op.permutation
     merged = Transpose(tuple(inner[axis] for axis in outer))
     return rewriter.replace(node, rewriter.insert(merged, producer.inputs[0]))
+
+
+@pattern(Transpose)
+def transpose_around_reshape(node: Node, rewriter: Rewriter) -> bool:
+    """Transpose of a reshape of a transpose -> one transpose of smaller axes between two reshapes.
+
+    So windows and patches are cut out of images, and put together again, by moving elements once.
+    """
+    reshape = node.inputs[0].producer
+    first = reshape.inputs[0].producer if reshape is not None and isinstance(reshape.op, Reshape) else None
+    if first is None or not isinstance(first.op, Transpose) or not isinstance(node.op, Transpose):
+        return False
+    if not (used_once(node.inputs[0]) and used_once(first.output)):
+        return False
+    sizes, *numbers = common_parts(first.output.type.shape, node.inputs[0].type.shape)
+    if not sizes:
+        return rewriter.note(
+            node, "the axes on both sides of the reshape between two transposes have no parts in common"
+        )
+    before, after = numbers
+    source: list[list[int]] = [[] for _ in before]
+    for axis, parts in zip(first.op.permutation, before, strict=True):
+        source[axis] = parts
+    given = [part for parts in source for part in parts]
+    wanted = [part for axis in node.op.permutation for part in after[axis]]
+    split = rewriter.insert(Reshape(tuple(sizes[part] for part in given)), first.inputs[0])
+    moved = rewriter.insert(Transpose(tuple(given.index(part) for part in wanted)), split)
+    return rewriter.replace(node, rewriter.insert(Reshape(node.output.type.shape), moved))
+
+
+def common_parts(one: Shape, other: Shape) -> tuple[list[int], list[list[int]], list[list[int]]]:
+    """The largest axes that both shapes of the same elements consist of.
+
+    Their sizes, and which of them make up each axis of either shape: none for an axis of size 1. No sizes when there
+    are no such axes, or a size is not fixed.
+    """
+    ends: list[list[int]] = []
+    for shape in (one, other):
+        known = [size for size in shape if isinstance(size, int) and size > 0]
+        if len(known) != len(shape):
+            return [], [], []
+        ends.append(list(itertools.accumulate(known, operator.mul)))
+    cuts = sorted({1, *ends[0], *ends[1]})
+    if any(high % low for low, high in itertools.pairwise(cuts)):
+        return [], [], []
+    parts = [
+        [list(range(cuts.index(low), cuts.index(high))) for low, high in itertools.pairwise([1, *places])]
+        for places in ends
+    ]
+    return [high // low for low, high in itertools.pairwise(cuts)], parts[0], parts[1]
 
 
 @pattern(Transpose)
@@ -127,6 +180,7 @@ PATTERNS = (
     no_op,
     reshape_of_reshape,
     transpose_of_transpose,
+    transpose_around_reshape,
     transpose_of_ones,
     pad_of_pad,
     concat_of_one,

@@ -80,7 +80,10 @@ class SoftmaxSpec(KernelSpec):
         if self.out == "byte":
             words[:PARAM_WORDS] = pack_params(isa, arrays)
             words.view("float32")[FACTOR] = arrays["factor"]
-        return {"exponentials": self._table(isa, np.ascontiguousarray(arrays["exponentials"], "int32")), "params": words}
+        return {
+            "exponentials": self._table(isa, np.ascontiguousarray(arrays["exponentials"], "int32")),
+            "params": words,
+        }
 
     def _table(self, isa: Isa, exponentials: Array) -> Array:
         if not self.by_planes(isa):
