@@ -17,7 +17,7 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Arg, Array, KernelSpec, StridedView
-from .division import MOST_TASKS, best_division, parts, sizes
+from .division import MOST_TASKS, TASKS, best_division, parts, sizes
 from .epilogue import Epilogue
 from .packing import pack_weights
 from .tiling import (
@@ -238,7 +238,8 @@ class ConvPlan:
     units, and a unit is the pixels of `pixel`: a single one, or a whole row of a small image. A tile is `tile.units`
     units by `tile.vectors` channel vectors; a group has `blocks` blocks.
 
-    In each step of K `ahead` cache lines of the weights that the next channels need are asked for.
+    In each step of K `ahead` cache lines of the weights that the next channels need are asked for. Where groups are
+    `inside` of tasks, each does its pixels for all of them.
     """
 
     dot: Dot
@@ -255,6 +256,7 @@ class ConvPlan:
     chunk_outer: int = 1
     chunk_tiles: int = 1
     ahead: int = 0
+    inside: bool = False
 
     @property
     def run_weights(self) -> int:
@@ -269,7 +271,7 @@ class ConvPlan:
     @property
     def channel_chunks(self) -> int:
         """Tasks along the channels of all groups."""
-        return self.group_chunks * self.groups
+        return 1 if self.inside else self.group_chunks * self.groups
 
     @property
     def inner_chunks(self) -> int:
@@ -458,6 +460,11 @@ def divide(spec: ConvSpec, isa: Isa, cut: Cut) -> ConvPlan:
     block_bytes = plan.run_weights * runs.count * cut.dot.weight_bytes * isa.lanes
     fewest = -(-blocks // max(1, cut.cache // block_bytes))
     work = blocks * plan.groups * images.count * outer.count * inner.count
+    if spec.groups > 1 and spec.out_channels < CACHE_LINE:
+        # Else threads would write neighbouring bytes, and read what the other one wrote.
+        within = list(_chunks(replace(plan, inside=True), 1))
+        if max(option.pixel_chunks for option in within) >= TASKS:
+            return best_division(((option, _task_costs(option)) for option in within), work)
     plan = best_division(((option, _task_costs(option)) for option in _chunks(plan, fewest)), work)
     return replace(plan, ahead=_ahead(isa, plan))
 
@@ -466,7 +473,8 @@ def _chunks(plan: ConvPlan, fewest: int) -> Iterator[ConvPlan]:
     """Ways to divide it: `fewest` chunks of channels or more, and some lines, or some tiles of one line, for each."""
     lines, tiles = plan.batches.count * plan.outer.count, -(-plan.inner.count // plan.tile.units)
     pixels = [(some, tiles) for some in parts(lines)] + [(1, some) for some in parts(tiles)[1:]]
-    for number, ((outer, some), blocks) in enumerate(itertools.product(pixels, parts(plan.blocks, fewest))):
+    channels = [plan.blocks] if plan.inside else parts(plan.blocks, fewest)
+    for number, ((outer, some), blocks) in enumerate(itertools.product(pixels, channels)):
         option = replace(plan, chunk_outer=outer, chunk_tiles=some, chunk_blocks=blocks)
         if number == 0 or option.pixel_chunks * option.channel_chunks <= MOST_TASKS:
             yield option
@@ -475,6 +483,8 @@ def _chunks(plan: ConvPlan, fewest: int) -> Iterator[ConvPlan]:
 def _task_costs(plan: ConvPlan) -> list[float]:
     """What each task costs, in the order of their numbers: of its pixels as many products as there are blocks."""
     blocks = [size + READ / plan.tile.vectors for size in sizes(plan.blocks, plan.chunk_blocks)] * plan.groups
+    if plan.inside:
+        blocks = [sum(blocks)]
     lines = sizes(plan.batches.count * plan.outer.count, plan.chunk_outer)
     units = sizes(plan.inner.count, plan.chunk_tiles * plan.tile.units)
     return [block * line * unit for block in blocks for line in lines for unit in units]

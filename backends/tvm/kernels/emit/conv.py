@@ -116,15 +116,24 @@ class ConvEmitter:
         self.begin()
         with b.tasks() as task:
             channels, pixels = _split(b, task, plan.pixel_chunks)
-            group, chunk = _split(b, channels, plan.group_chunks)
             lines, stretch = _split(b, pixels, plan.inner_chunks)
-            first = b.let(chunk * plan.chunk_blocks)
-            blocks = (first, b.let(tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))))
-            size = plan.chunk_blocks * plan.runs.count * plan.run_weights * self.isa.lanes
-            self.dots.aim(self.weights_of(group * plan.blocks + blocks[1]) + pixels * (size // plan.pixel_chunks))
-            self._lines(group, blocks, lines, stretch)
+            if plan.inside:
+                with b.loop(0, plan.groups, "group") as group:
+                    self._lines(group, (i64(0), i64(plan.blocks)), lines, stretch)
+            else:
+                group, chunk = _split(b, channels, plan.group_chunks)
+                self._lines(group, self._chunk(group, chunk, pixels), lines, stretch)
         self.end()
         return b.finish(self.kernel.noalias)
+
+    def _chunk(self, group: Expr, chunk: Expr, pixels: Expr) -> tuple[Expr, Expr]:
+        """The first and the end of the channel blocks of a task, which asks for the weights of the next ones."""
+        b, plan = self.b, self.plan
+        first = b.let(chunk * plan.chunk_blocks)
+        end = b.let(tirx.Min(first + plan.chunk_blocks, i64(plan.blocks)))
+        size = plan.chunk_blocks * plan.runs.count * plan.run_weights * self.isa.lanes
+        self.dots.aim(self.weights_of(group * plan.blocks + end) + pixels * (size // plan.pixel_chunks))
+        return first, end
 
     def begin(self) -> None:
         """What precedes the first task."""
