@@ -8,6 +8,7 @@ import pytest
 from kernels.conv_cases import check_convs, conv_spec
 from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
+from octavo.backends.tvm.kernels.conv import plan_conv
 from octavo.backends.tvm.kernels.epilogue import Epilogue
 from octavo.backends.tvm.kernels.grouped import choose
 
@@ -22,6 +23,8 @@ SPECS = [
     conv_spec((3, 17), (12, 4), (3, 1), groups=9, batch=2, epilogue=Epilogue(out="f32")),
     conv_spec((3, 6), (64, 2), groups=8, epilogue=Epilogue(table=True)),
     conv_spec((6, 6), (24, 24), (3, 3), groups=3),
+    conv_spec((20, 20), (32, 32), (3, 3), groups=4),
+    conv_spec((18, 16), (48, 48), (3, 3), groups=3, residual=True),
 ]
 
 
@@ -36,6 +39,12 @@ def test_vectors_are_full() -> None:
     assert (spec.groups, spec.out_channels, spec.in_channels, spec.shared) == (8, 16, 4, 4)
     spec = choose(conv_spec((5, 8), (1, 2), (7, 7), groups=24), ISAS["dotprod"])
     assert (spec.groups, spec.out_channels, spec.in_channels, spec.joined) == (6, 8, 4, 4)
+
+
+def test_a_task_has_all_groups_where_their_results_share_cache_lines() -> None:
+    isa = ISAS["avx512vnni"]
+    few, many = (conv_spec((20, 20), (width, width), (3, 3), groups=4) for width in (32, 64))
+    assert [plan_conv(spec, isa).inside for spec in (few, many)] == [True, False]
 
 
 @pytest.mark.parametrize("level", every_level())
