@@ -27,6 +27,8 @@ MODELS: Mapping[str, str] = {
     "efficientnet_lite0": "EfficientNet-Lite0",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
+    "resnext50": "ResNeXt-50 32x4d",
+    "convnext_tiny": "ConvNeXt-T",
     "vgg19": "VGG-19",
     "densenet121": "DenseNet-121",
     "squeezenet": "SqueezeNet",

@@ -23,6 +23,7 @@ NIGHTLY = (
     "page_orientation",
     "minilm_l6",
     "silero_vad",
+    "resnext50",
 )
 NETWORKS = [*IN_CI, *(pytest.param(name, marks=pytest.mark.nightly) for name in NIGHTLY)]
 TOLERANCE = 1e-4

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from . import bert, cifar, crepe, efficientnet_lite, light, mobilenet, onnx_models, resnet, samples
+from . import bert, cifar, convnext, crepe, efficientnet_lite, light, mobilenet, onnx_models, resnet, samples
 from .images import EFFICIENTNET_LITE0, EFFICIENTNET_LITE1, IMAGENET, ImageRecipe, cifar_photos, photos, seeded_images
 
 Inputs = tuple[NDArray[Any], ...]
@@ -95,6 +95,7 @@ def _sound(index: int) -> Inputs:
 LIGHT_MODELS = ("densenet121", "inception_v2", "squeezenet", "vgg19")
 _ALL = (
     ZooModel("cifar10_cnn", cifar.cifar10_cnn, _small_photo),
+    ZooModel("convnext_tiny", convnext.convnext_tiny, _seeded_photo),
     ZooModel("crepe_tiny", crepe.crepe_tiny, _pitch),
     ZooModel(
         "efficientnet_lite0",
@@ -116,6 +117,7 @@ _ALL = (
     ZooModel("ppocr_rec", onnx_models.ppocr_rec, _line),
     ZooModel("resnet18", resnet.resnet18, _seeded_photo),
     ZooModel("resnet50", resnet.resnet50, _seeded_photo),
+    ZooModel("resnext50", resnet.resnext50, _seeded_photo),
     ZooModel("silero_vad", onnx_models.silero_vad, _sound, ("input", "h", "c")),
     *(ZooModel(name, partial(light.light_file, name), _seeded_photo) for name in LIGHT_MODELS),
 )

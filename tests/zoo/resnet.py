@@ -1,4 +1,6 @@
-"""ResNet-18 and ResNet-50 (https://arxiv.org/abs/1512.03385) with seeded weights, under torchvision's names.
+"""ResNet-18, ResNet-50 (https://arxiv.org/abs/1512.03385) and ResNeXt-50 32x4d (https://arxiv.org/abs/1611.05431).
+
+They have seeded weights under torchvision's names.
 
 No package carries their trained weights. He weights with batch-norm statistics measured on seeded images keep every
 layer's activations in a natural range, which is what speed and exactness need; top-1 accuracy is meaningless here.
@@ -17,8 +19,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, groups: int = 1) -> None:
         super().__init__()
+        assert groups == 1
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
@@ -34,16 +37,20 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is in the middle one, as in torchvision."""
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is in the middle one, as in torchvision.
+
+    With `groups` the middle one has so many, and twice the channels.
+    """
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, groups: int = 1) -> None:
         super().__init__()
         outputs = width * self.expansion
+        width *= 1 if groups == 1 else 2
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -67,7 +74,9 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 class ResNet(nn.Module):
     """float32 [N, 3, H, W] to logits [N, 1000]."""
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...], classes: int = 1000) -> None:
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...], classes: int = 1000, groups: int = 1
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -78,7 +87,7 @@ class ResNet(nn.Module):
         for index, count in enumerate(layers):
             blocks: list[nn.Module] = []
             for number in range(count):
-                blocks.append(block(channels, 64 << index, 2 if index and not number else 1))
+                blocks.append(block(channels, 64 << index, 2 if index and not number else 1, groups))
                 channels = (64 << index) * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -117,3 +126,7 @@ def resnet18() -> nn.Module:
 
 def resnet50() -> nn.Module:
     return seed_weights(ResNet(Bottleneck, (3, 4, 6, 3)), seed=50)
+
+
+def resnext50() -> nn.Module:
+    return seed_weights(ResNet(Bottleneck, (3, 4, 6, 3), groups=32), seed=51)
