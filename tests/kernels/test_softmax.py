@@ -11,6 +11,8 @@ from kernels.strided_cases import extent, gapped, strided
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.softmax import SoftmaxSpec
 from octavo.backends.tvm.kernels.strided import dense_strides
+from octavo.ir.constants import Tensor
+from octavo.ir.errors import ModelError
 from octavo.ir.ops.integer import QSoftmax, multiplier
 from octavo.ir.types import DType, TensorType, per_tensor
 
@@ -49,3 +51,11 @@ def test_softmax_equals_its_definition(level: str) -> None:
     cases, expected = zip(*[softmax_case(spec, isa, rng) for spec in CASES], strict=True)
     for case, result, wanted in zip(cases, run_kernels(cases, level), expected, strict=True):
         np.testing.assert_array_equal(result["out"], wanted, err_msg=f"{level}: {case.spec}")
+
+
+@pytest.mark.parametrize("entry", [-1, (1 << 23) + 1])
+def test_exponentials_that_three_bytes_do_not_hold_are_refused(entry: int) -> None:
+    table = QSoftmax.table(0.1, 40).numpy().copy()
+    table[0] = entry
+    with pytest.raises(ModelError, match="exponentials from 0 to"):
+        QSoftmax(1, Tensor.of(table)).infer(TensorType(DType.I8, (2, 40), per_tensor(0.1, 0)))

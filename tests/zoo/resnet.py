@@ -19,9 +19,8 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, groups: int = 1) -> None:
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
-        assert groups == 1
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
@@ -37,20 +36,18 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is in the middle one, as in torchvision.
-
-    With `groups` the middle one has so many, and twice the channels.
-    """
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the stride is in the middle one, as in torchvision."""
 
     expansion = 4
+    groups, widening = 1, 1
 
-    def __init__(self, inputs: int, width: int, stride: int, groups: int = 1) -> None:
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
         outputs = width * self.expansion
-        width *= 1 if groups == 1 else 2
+        width *= self.widening
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=self.groups, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -65,6 +62,12 @@ class Bottleneck(nn.Module):
         return out
 
 
+class GroupedBottleneck(Bottleneck):
+    """The same with 32 groups in the middle, of twice the channels."""
+
+    groups, widening = 32, 2
+
+
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and inputs == outputs:
         return None
@@ -74,9 +77,7 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 class ResNet(nn.Module):
     """float32 [N, 3, H, W] to logits [N, 1000]."""
 
-    def __init__(
-        self, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...], classes: int = 1000, groups: int = 1
-    ) -> None:
+    def __init__(self, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...], classes: int = 1000) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -87,7 +88,7 @@ class ResNet(nn.Module):
         for index, count in enumerate(layers):
             blocks: list[nn.Module] = []
             for number in range(count):
-                blocks.append(block(channels, 64 << index, 2 if index and not number else 1, groups))
+                blocks.append(block(channels, 64 << index, 2 if index and not number else 1))
                 channels = (64 << index) * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -129,4 +130,4 @@ def resnet50() -> nn.Module:
 
 
 def resnext50() -> nn.Module:
-    return seed_weights(ResNet(Bottleneck, (3, 4, 6, 3), groups=32), seed=51)
+    return seed_weights(ResNet(GroupedBottleneck, (3, 4, 6, 3)), seed=51)

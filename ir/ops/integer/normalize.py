@@ -14,15 +14,18 @@ from ...op import Quantization, register_op
 from ...types import DType, QuantParams, TensorType
 from .rounding import IntegerOp, accumulator, centered, multiplier, quant_of, require_quantized, store
 
+MOST_BITS = 23
+"""Of an exponential: kernels look it up as three bytes."""
+
 
 @register_op
 @dataclass(frozen=True)
 class QSoftmax(IntegerOp):
     """Softmax along ``axis`` of int8: integer exponentials from a table, an exact sum, one float division.
 
-    ``exponentials`` holds, for d = 0..255, ``rint(exp(-d * scale) * 2**bits)`` as i32, with ``bits`` small enough for
-    the sum to fit int32. With e = exponentials[max - x]: ``f32(e) * (1 / f32(sum e)) * (1 / output scale)``, each
-    operation rounded to float32.
+    ``exponentials`` holds, for d = 0..255, ``rint(exp(-d * scale) * 2**bits)`` as i32, with ``bits`` at most 23, and
+    small enough for the sum to fit int32. With e = exponentials[max - x]:
+    ``f32(e) * (1 / f32(sum e)) * (1 / output scale)``, each operation rounded to float32.
     """
 
     axis: int
@@ -36,13 +39,15 @@ class QSoftmax(IntegerOp):
     @staticmethod
     def table(scale: float, length: int) -> Tensor:
         """The exponentials for inputs of that scale and sums of that many elements."""
-        bits = min(23, 30 - max(length - 1, 1).bit_length())
+        bits = min(MOST_BITS, 30 - max(length - 1, 1).bit_length())
         return Tensor.of(np.rint(np.exp(-np.arange(256) * float(scale)) * 2.0**bits).astype(np.int32))
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         require_quantized(self.name, x)
         if self.exponentials.shape != (256,) or self.exponentials.dtype is not DType.I32:
             raise ModelError("qsoftmax needs i32[256] exponentials")
+        if not 0 <= self.exponentials.numpy().min() <= self.exponentials.numpy().max() <= 1 << MOST_BITS:
+            raise ModelError(f"qsoftmax needs exponentials from 0 to 2**{MOST_BITS}")
         return self.typed(x.shape, self.out)
 
     def exact(self, types: Sequence[TensorType], x: np.ndarray) -> np.ndarray:
