@@ -140,6 +140,12 @@ class Builder:
         body = _sequence(self._blocks.pop())
         self._emit(tirx.For(var, low, high - low, tirx.ForKind.SERIAL, body))
 
+    def split(self, index: Expr, by: int) -> tuple[Expr, Expr]:
+        """Quotient and remainder of an index that is not negative."""
+        if by == 1:
+            return index, i64(0)
+        return self.let(tirx.truncdiv(index, i64(by))), self.let(tirx.truncmod(index, i64(by)))
+
     def opaque(self, value: int) -> Expr:
         """`value`, hidden from LLVM: a loop that ends there is not unrolled whole, which costs registers.
 

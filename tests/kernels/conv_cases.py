@@ -138,8 +138,8 @@ def centred(acc: Array, rng: np.random.Generator) -> dict[str, Array]:
 
 
 def random_params(isa: Isa, rng: np.random.Generator) -> dict[str, Array]:
-    """Zero points, clamp, residual scale and table of an epilogue."""
-    zero_point = int(isa.act_offset + np.clip(rng.normal(0, 60), -128, 127))
+    """Zero points, clamp, residual scale and table of an epilogue, some of them as after a ReLU."""
+    zero_point = isa.act_min if rng.random() < 0.3 else int(isa.act_offset + np.clip(rng.normal(0, 60), -128, 127))
     params = {
         "zero_point": np.array(zero_point),
         "residual_zero_point": np.array(rng.integers(isa.act_min, isa.act_max + 1)),

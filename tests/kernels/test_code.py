@@ -62,6 +62,15 @@ def test_tables_are_looked_up_by_whole_vectors(level: str, columns: int, tmp_pat
     assert all("%zmm" in lookup for lookup in lookups)
 
 
+@pytest.mark.parametrize("level", ["avx512vnni", "amx"])
+def test_results_of_a_relu_are_rescaled_narrowed_and_brought_in_order(level: str, tmp_path: Path) -> None:
+    """Nothing is added to them, neither a bias nor a zero point, and each vector of bytes is permuted once."""
+    spec = ConvSpec.matmul(28, 64, 32, Epilogue(whole=True, unshifted=True))
+    found = re.findall(r"vpaddsw|vpaddd|vpermd|vpackuswb", _listing([spec], level, tmp_path))
+    assert set(found) == {"vpermd", "vpackuswb"}
+    assert found.count("vpermd") == found.count("vpackuswb")
+
+
 @pytest.mark.parametrize("level", every_level("avx2", "avxvnni", "avx512vnni", "amx"))
 def test_kernels_that_spill_vectors_align_their_stack(level: str, tmp_path: Path) -> None:
     """A spilled vector that straddles two cache lines costs some kernels a quarter of their speed."""

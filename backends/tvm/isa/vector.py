@@ -15,6 +15,7 @@ class ByteRange:
     """Scalar expressions of a quantized range: the float32 upper bound of t, and int32 zero point and stored bounds.
 
     `whole` says that the range is that of a byte, and that t is far from the bounds of int32: narrowing is enough.
+    `unshifted` says that the zero point is 0.
     Where `rounding` is there, t fits a word and the low half of their sum is the byte, or its complement if `turned`.
     """
 
@@ -23,6 +24,7 @@ class ByteRange:
     byte_low: Expr
     byte_high: Expr
     whole: bool = False
+    unshifted: bool = False
     rounding: Expr | None = None
     turned: bool = False
 

@@ -35,12 +35,12 @@ class X86Ops(VectorOps):
         """Only the upper bound needs a float: cvtps2dq gives the most negative integer for what is below the range."""
         rounded = self._rounded(values, into)
         if len(rounded) == 1 and self._wide:
-            shifted = rounded[0] + self.splat(into.zero_point)
+            shifted = rounded[0] if into.unshifted else rounded[0] + self.splat(into.zero_point)
             if into.whole:
                 return self.narrow([shifted])
             return cast("uint8x16", tirx.Max(shifted, self.splat(into.byte_low)))
         lanes = len(values) * self.lanes
-        words = [self._shift(half, into.zero_point) for half in self._words(rounded)]
+        words = [self._shift(half, into) for half in self._words(rounded)]
         return self._above(self._bytes(words, lanes), into, lanes)
 
     def _rounded(self, values: Sequence[Expr], into: ByteRange) -> list[Expr]:
@@ -61,7 +61,7 @@ class X86Ops(VectorOps):
             intrin(kind, f"llvm.x86.{name}.packssdw{suffix}", rounded[at], rounded[at + 1])
             for at in range(0, len(rounded), 2)
         ]
-        words = [self._shift(pair, into.zero_point) for pair in pairs]
+        words = [self._shift(pair, into) for pair in pairs]
         if len(words) == 1:
             halves = [shuffle(words, range(at, at + 8)) for at in (0, 8)]
             return self._above(intrin("uint8x16", "llvm.x86.sse2.packuswb.128", *halves), into, lanes)
@@ -82,9 +82,11 @@ class X86Ops(VectorOps):
         pack, kind = f"llvm.x86.{name}.packssdw{suffix}", vector("int16", 2 * self.lanes)
         return [intrin(kind, pack, values[at], values[at + 1]) for at in (0, 2)]
 
-    def _shift(self, words: Expr, zero_point: Expr) -> Expr:
+    def _shift(self, words: Expr, into: ByteRange) -> Expr:
+        if into.unshifted:
+            return words
         count = int(words.ty.dtype.lanes)
-        splat = broadcast(cast("int16", zero_point), count)
+        splat = broadcast(cast("int16", into.zero_point), count)
         return intrin(f"int16x{count}", f"llvm.sadd.sat.v{count}i16", words, splat)
 
     def _bytes(self, words: Sequence[Expr], lanes: int) -> Expr:
@@ -95,7 +97,9 @@ class X86Ops(VectorOps):
         packed = intrin(vector("uint8", lanes), f"llvm.x86.{name}.packuswb{suffix}", *words)
         groups = self.lanes // 4
         order = [4 * group + part for part in range(4) for group in range(groups)]
-        return reinterpret(vector("uint8", lanes), shuffle([reinterpret(self.i32, packed)], order))
+        # With VBMI LLVM would permute once for each part that is stored, and take none from the whole.
+        whole = self.fence(reinterpret(self.f32, shuffle([reinterpret(self.i32, packed)], order)))
+        return reinterpret(vector("uint8", lanes), whole)
 
     def lookup(self, b: Builder, table: Buffer, value: Expr, lanes: int, start: int = 0) -> Expr:
         width = 64 if self._wide else max(lanes, 16)

@@ -36,7 +36,8 @@ class Epilogue:
     """`out`: ``byte`` requantizes, ``f32`` stores f32(acc + bias) * m, ``i32`` the bare accumulator.
 
     `residual` is the view of the tensor added before the clamp; `table` maps the byte at the end. With `whole` the
-    clamp is the range of a byte and no multiplier is large (`is_whole`), so that saturating instructions do it.
+    clamp is the range of a byte and no multiplier is large (`is_whole`), so that saturating instructions do it. On x86
+    `unshifted` says that the zero point is stored as 0, so that nothing is added.
 
     `small` says that every t fits a word of 16 bits, proven from the weights (`small_of`). Then adding 1.5 * 2**23 + zp
     rounds t and leaves y in the low half of a float32. That rounds ties to even sums, which is to even t where zp is
@@ -47,13 +48,15 @@ class Epilogue:
     residual: StridedView | None = None
     table: bool = False
     whole: bool = False
+    unshifted: bool = False
     small: Small | None = None
 
     def fitted(self, isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> Epilogue:
         """The epilogue that leaves out what the constants `arrays`, as a kernel's `pack` takes them, do not need."""
         if self.out != "byte":
             return self
-        return replace(self, whole=is_whole(isa, arrays), small=small_of(isa, arrays))
+        unshifted = isa.family == "x86" and int(np.asarray(arrays["zero_point"])) == 0
+        return replace(self, whole=is_whole(isa, arrays), unshifted=unshifted, small=small_of(isa, arrays))
 
     @property
     def out_dtype(self) -> str:

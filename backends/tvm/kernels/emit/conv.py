@@ -115,13 +115,13 @@ class ConvEmitter:
         b, plan = self.b, self.plan
         self.begin()
         with b.tasks() as task:
-            channels, pixels = _split(b, task, plan.pixel_chunks)
-            lines, stretch = _split(b, pixels, plan.inner_chunks)
+            channels, pixels = b.split(task, plan.pixel_chunks)
+            lines, stretch = b.split(pixels, plan.inner_chunks)
             if plan.inside:
                 with b.loop(0, plan.groups, "group") as group:
                     self._lines(group, (i64(0), i64(plan.blocks)), lines, stretch)
             else:
-                group, chunk = _split(b, channels, plan.group_chunks)
+                group, chunk = b.split(channels, plan.group_chunks)
                 self._lines(group, self._chunk(group, chunk, pixels), lines, stretch)
         self.end()
         return b.finish(self.kernel.noalias)
@@ -155,7 +155,7 @@ class ConvEmitter:
             residual + group * spec.out_channels,
         )
         with b.loop(low, high, "line") as line:
-            image, row = _split(b, line, plan.outer.count)
+            image, row = b.split(line, plan.outer.count)
             place = start.move(plan.batches, image).move(plan.outer, row).bind(b)
             self._tiles(place, group, blocks, stretch)
 
@@ -188,7 +188,7 @@ class ConvEmitter:
             return _offsets(self.plan, units)
         found: list[_Offset] = []
         for unit in range(units):
-            row, column = _split(b, b.let(first + unit), line.bent)
+            row, column = b.split(b.let(first + unit), line.bent)
             place = _Place(i64(0), i64(0), i64(0)).move(line.rows, row).move(line, column).bind(b)
             found.append(_Offset(place.x, place.out, place.residual))
         return found
@@ -253,20 +253,20 @@ class _TileConvEmitter(ConvEmitter):
 
     def _tile(self, place: _Place, block: Expr, index: Expr, pixels: Sequence[_Offset]) -> None:
         b, column, sources = self.b, block * self.width, [pixel.x for pixel in pixels]
-        weights = b.let(self.weights_of(index))
+        weights, bias = b.let(self.weights_of(index)), b.let(index * self.width)
         with b.when(self.pending[_CHANNEL] < 0):
-            self.dots.multiply(place.x, sources, weights)
+            self.dots.multiply(place.x, sources, weights, bias)
         with b.when(self.pending[_CHANNEL] >= 0):
             before, channel, last = self._taken()
             self._by_width(
                 last,
-                lambda count: self.dots.multiply(place.x, sources, weights, self._parts(before, channel, count)),
+                lambda count: self.dots.multiply(place.x, sources, weights, bias, self._parts(before, channel, count)),
             )
         self.dots.spill(len(pixels))
         for at, value in (
             (_OUT, place.out + column),
             (_RESIDUAL, place.residual + column),
-            (_CHANNEL, index * self.width),
+            (_CHANNEL, bias),
             (_BLOCK, block),
         ):
             b.store(self.pending, at, value)
@@ -280,7 +280,7 @@ class _TileConvEmitter(ConvEmitter):
         """The epilogue of the tile that was multiplied last, as pieces that fill a vector of bytes."""
         pixels = _offsets(self.plan, self.plan.tile.units)
         scale = self.epilogue.scale(channel, count)
-        acc = self.dots.sums(channel, len(pixels))
+        acc = self.dots.sums(len(pixels))
         size = max(1, 4 // self.ops.vectors_of(count))
 
         def part(first: int) -> None:
@@ -293,13 +293,6 @@ class _TileConvEmitter(ConvEmitter):
     def _together(parts: Sequence[Callable[[], None]]) -> None:
         for part in parts:
             part()
-
-
-def _split(b: Builder, value: Expr, by: int) -> tuple[Expr, Expr]:
-    """Quotient and remainder of a non-negative index."""
-    if by == 1:
-        return value, i64(0)
-    return b.let(tirx.truncdiv(value, i64(by))), b.let(tirx.truncmod(value, i64(by)))
 
 
 def _offsets(plan: ConvPlan, units: int) -> list[_Offset]:

@@ -47,7 +47,8 @@ class EpilogueEmitter:
         """The range of the stored bytes."""
         spec, plain = self.spec, byte_range(self.buffers["params"])
         rounding = None if spec.small is None else self._float(words.ROUNDING)
-        return replace(plain, whole=spec.whole, rounding=rounding, turned=spec.small == "odd")
+        turned = spec.small == "odd"
+        return replace(plain, whole=spec.whole, unshifted=spec.unshifted, rounding=rounding, turned=turned)
 
     def scale(self, channel: Index, count: int) -> list[Expr]:
         """The multiplier vectors of `count` channels; load them once per channel block."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, cast, i64, reinterpret
+from ...builder import Buffer, Builder, Expr, cast, reinterpret
 from ...isa import Isa, vector_ops
 from ...isa.vector import VectorOps
 from ..base import emitter
@@ -26,7 +26,7 @@ def emit_nearest(spec: NearestSpec, isa: Isa, symbol: str) -> Any:
     buffers = {arg.name: b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args}
     widest = 4 * isa.lanes // spec.element
     with b.tasks() as task:
-        image, row = _image_and_row(b, task, spec.out_h)
+        image, row = b.split(task, spec.out_h)
         source = b.let(image * spec.input.batch + _index(buffers["rows"], row) * spec.input.row + spec.input.offset)
         target = b.let(image * spec.output.batch + row * spec.output.row + spec.output.offset)
         with b.loop(0, spec.out_w) as column:
@@ -99,7 +99,7 @@ def _linear(
     """All pixels of a task's row, channels in blocks of `step`; the last block is moved back."""
     view, count = spec.input, min(step, spec.channels)
     with b.tasks() as task:
-        image, row = _image_and_row(b, task, spec.out_h)
+        image, row = b.split(task, spec.out_h)
         base = b.let(image * view.batch + view.offset)
         rows = [b.let(base + _index(buffers["rows"], row * 2 + at) * view.row) for at in range(2)]
         row_weights = [b.let(buffers["row_weights"][row * 2 + at]) for at in range(2)]
@@ -112,10 +112,6 @@ def _linear(
                 places = [[b.let(line + offset + channel) for offset in columns] for line in rows]
                 place = b.let(target + column * spec.output.pixel + channel)
                 block(Taps(places, row_weights, column_weights), place, count)
-
-
-def _image_and_row(b: Builder, task: Expr, rows: int) -> tuple[Expr, Expr]:
-    return b.let(tirx.floordiv(task, i64(rows))), b.let(tirx.floormod(task, i64(rows)))
 
 
 def _index(table: Buffer, position: Expr) -> Expr:

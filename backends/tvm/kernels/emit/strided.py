@@ -22,7 +22,7 @@ def emit_loops(b: Builder, loops: Loops, step: int, body: Body, *, broadcasts: b
     The last block of a longer run is moved back to end with it, so blocks may overlap: operands must not change.
     """
     with b.tasks() as task, ExitStack() as stack:
-        task, run = _split(b, task, loops.runs)
+        task, run = b.split(task, loops.runs)
         starts = _task_starts(b, loops, task)
         for axis in range(loops.task_axes, len(loops.shape) - 1):
             index = stack.enter_context(b.loop(0, loops.shape[axis]))
@@ -30,12 +30,6 @@ def emit_loops(b: Builder, loops: Loops, step: int, body: Body, *, broadcasts: b
         if loops.scalar or not (broadcasts or loops.contiguous):
             step = 1
         _run(b, loops, starts, run, step, body)
-
-
-def _split(b: Builder, task: Expr, parts: int) -> tuple[Expr, Expr]:
-    if parts == 1:
-        return task, i64(0)
-    return b.let(tirx.floordiv(task, i64(parts))), b.let(tirx.floormod(task, i64(parts)))
 
 
 def _task_starts(b: Builder, loops: Loops, task: Expr) -> list[Expr]:

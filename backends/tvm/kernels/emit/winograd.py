@@ -12,7 +12,6 @@ from ...isa import Isa, vector_ops
 from ..base import StridedView, emitter
 from ..tiling import Runs
 from ..winograd import Matrix, WinogradSpec, plan_winograd
-from .conv import _split
 from .dots import Operands, word_dots
 from .epilogue import EpilogueEmitter
 
@@ -36,7 +35,7 @@ class _WinogradEmitter:
         """The PrimFunc."""
         b, plan = self.b, self.plan
         with b.tasks() as task:
-            chunk, group = _split(b, task, plan.groups)
+            chunk, group = b.split(task, plan.groups)
             first = b.let(group * plan.group_tiles)
             count = b.let(tirx.Min(i64(plan.group_tiles), i64(self.spec.tiles) - first))
             with b.loop(0, count, "tile") as tile:
@@ -51,8 +50,8 @@ class _WinogradEmitter:
 
     def _place(self, number: Expr) -> tuple[Expr, Expr, Expr]:
         """Image, row and column of a tile of results."""
-        image, rest = _split(self.b, number, self.spec.rows * self.spec.columns)
-        return (image, *_split(self.b, rest, self.spec.columns))
+        image, rest = self.b.split(number, self.spec.rows * self.spec.columns)
+        return (image, *self.b.split(rest, self.spec.columns))
 
     # Patches ----------------------------------------------------------------------------------------------------------
 

@@ -54,20 +54,24 @@ class AmxDots(Dots):
         self.b.call("llvm.x86.tilerelease")
 
     def accumulate(self, x: Expr, pixels: Sequence[int], weight: Expr, channel: Expr) -> Accumulators:
-        self.multiply(x, pixels, weight)
+        self.multiply(x, pixels, weight, channel)
         self.spill(len(pixels))
-        return self.sums(channel, len(pixels))
+        return self.sums(len(pixels))
 
     def multiply(
-        self, x: Expr, pixels: Sequence[int], weight: Expr, meanwhile: Sequence[Callable[[], None]] = ()
+        self,
+        x: Expr,
+        pixels: Sequence[int],
+        weight: Expr,
+        channel: Expr,
+        meanwhile: Sequence[Callable[[], None]] = (),
     ) -> None:
         """The part of `accumulate` that leaves sums in tile registers, for `spill`.
 
         `meanwhile` emits other work, whose parts go between the steps: a processor hardly starts what lies behind them
         before they are done.
         """
-        for tile in self._accumulators(len(pixels)):
-            self.b.call("llvm.x86.tilezero", tile)
+        self._begin_sums(len(pixels), channel)
         stride = pixels[1] - pixels[0] if self.rows > 1 and len(pixels) > 1 else AMX_DEPTH
         firsts = pixels[:: self.rows]
         if self.steps > _UNROLLED:
@@ -87,13 +91,23 @@ class AmxDots(Dots):
             place = self.result.address(self.first + (row * self.rows * self.width + v * 16))
             self.b.call("llvm.x86.tilestored64", tile, place, i64(4 * self.width))
 
-    def sums(self, channel: Expr, pixels: int) -> Accumulators:
+    def sums(self, pixels: int) -> Accumulators:
         """What `accumulate` returns."""
-        bias = self.bias(channel)
+        vectors = range(self.operands.vectors)
         return [
-            [self.result.load(self.first + (pixel * self.width + 16 * v), 16) + value for v, value in enumerate(bias)]
+            [self.result.load(self.first + (pixel * self.width + 16 * v), 16) for v in vectors]
             for pixel in range(pixels)
         ]
+
+    def _begin_sums(self, pixels: int, channel: Expr) -> None:
+        """Every row of an accumulator is the bias, read again and again: adding it later takes vector units' time."""
+        bias = self.operands.bias
+        for number, tile in enumerate(self._accumulators(pixels)):
+            if bias is None:
+                self.b.call("llvm.x86.tilezero", tile)
+            else:
+                place = bias.address(channel + number % self.operands.vectors * self.ops.lanes)
+                self.b.call("llvm.x86.tileloadd64", tile, place, i64(0))
 
     def _accumulators(self, pixels: int) -> list[Expr]:
         """The tiles of `pixels` pixels, by rows of tiles and vectors."""
