@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernels.conv_cases import conv_spec
 from octavo.backends.tvm.isa import ISAS
-from octavo.backends.tvm.kernels.base import StridedView
+from octavo.backends.tvm.kernels.base import CACHE_LINE, StridedView
 from octavo.backends.tvm.kernels.conv import ConvPlan, plan_conv
-from octavo.backends.tvm.kernels.depthwise import DepthwiseSpec, plan_depthwise
+from octavo.backends.tvm.kernels.depthwise import DepthwisePlan, DepthwiseSpec, plan_depthwise
 from octavo.backends.tvm.kernels.division import MOST_TASKS, TASKS, best_division, lost, parts, sizes
 from octavo.backends.tvm.kernels.maddubs import MaddubsConvSpec, plan_maddubs
 
@@ -80,14 +81,45 @@ def test_two_threads_share_a_convolution_evenly(level: str, layer: tuple[Any, ..
             assert max(shares) * threads / sum(shares) <= most, f"{threads} threads: {shares}"
 
 
+def _written(plan: DepthwisePlan, threads: int) -> list[dict[int, int]]:
+    """For each thread how often it writes each line of the output, tile by tile and channel block by channel block."""
+    w, h = plan.geometry.w, plan.geometry.h
+    lines: list[dict[int, int]] = [{} for _ in range(threads)]
+    bounds = [plan.tasks * thread // threads for thread in range(threads + 1)]
+    for thread, (begin, end) in enumerate(pairwise(bounds)):
+        for task in range(begin, end):
+            rest, chunk = divmod(task, plan.channel_chunks)
+            rest, stretch = divmod(rest, plan.stretches)
+            row = min(rest * plan.rows, h.count - plan.rows)
+            for block in range(plan.blocks)[chunk * plan.chunk_blocks :][: plan.chunk_blocks]:
+                for tile in range(plan.pixel_tiles)[stretch * plan.chunk_tiles :][: plan.chunk_tiles]:
+                    pixel = min(tile * plan.pixels, w.count - plan.pixels)
+                    for y, x in product(range(row, row + plan.rows), range(pixel, pixel + plan.pixels)):
+                        line = (y * h.out + x * w.out + plan.block_start(block)) // CACHE_LINE
+                        lines[thread][line] = lines[thread].get(line, 0) + 1
+    return lines
+
+
+def _depthwise(out: tuple[int, int], channels: int, kernel: int, level: str) -> DepthwisePlan:
+    padded = StridedView.dense(out[0] + kernel - 1, out[1] + kernel - 1, channels)
+    dense = StridedView.dense(*out, channels)
+    return plan_depthwise(DepthwiseSpec(1, *out, channels, padded, dense, kernel, kernel), ISAS[level])
+
+
 @pytest.mark.parametrize("level", ISAS)
 @pytest.mark.parametrize(("size", "channels"), [(112, 32), (56, 144), (28, 192), (14, 384), (14, 576), (7, 960)])
 def test_two_threads_share_a_depthwise_convolution_evenly(level: str, size: int, channels: int) -> None:
-    view = StridedView.dense(size + 2, size + 2, channels)
-    spec = DepthwiseSpec(1, size, size, channels, view, StridedView.dense(size, size, channels), 3, 3)
-    plan = plan_depthwise(spec, ISAS[level])
-    lines = plan.row_tiles
-    costs = sizes(plan.blocks, plan.chunk_blocks) * lines
-    assert len(costs) == spec.tasks(ISAS[level]) <= MOST_TASKS * 2
-    half = len(costs) // 2
-    assert max(sum(costs[:half]), sum(costs[half:])) * 2 / sum(costs) <= 1.03
+    plan = _depthwise((size, size), channels, 3, level)
+    shares = [sum(lines.values()) for lines in _written(plan, 2)]
+    assert plan.tasks <= MOST_TASKS * 2
+    assert max(shares) * 2 / sum(shares) <= 1.06
+
+
+@pytest.mark.parametrize("level", ISAS)
+@pytest.mark.parametrize(("out", "channels"), [((3, 96), 40), ((3, 96), 88), ((2, 96), 104), ((2, 96), 200)], ids=str)
+def test_two_threads_write_different_lines_of_a_depthwise_convolution(
+    level: str, out: tuple[int, int], channels: int
+) -> None:
+    left, right = _written(_depthwise(out, channels, 5, level), 2)
+    assert min(len(left), len(right)) >= 0.45 * max(len(left), len(right))
+    assert len(left.keys() & right.keys()) <= 0.05 * len(left.keys() | right.keys())

@@ -21,6 +21,9 @@ from ..isa import Isa
 Role = Literal["in", "out", "const", "scratch"]
 Array = npt.NDArray[Any]
 
+#: Bytes.
+CACHE_LINE = 64
+
 
 @dataclass(frozen=True)
 class Arg:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..isa import Isa
-from .base import Arg, Array, KernelSpec, StridedView
+from .base import CACHE_LINE, Arg, Array, KernelSpec, StridedView
 from .division import MOST_TASKS, TASKS, best_division, parts, sizes
 from .epilogue import Epilogue
 from .packing import pack_weights
@@ -51,8 +51,8 @@ COPIED = 16
 COPY_COST = {"vnni": 1, "sdot": 3, "smlal": 3, "smmla": 3}
 #: Weights of a layer of more bytes are not in the second-level cache when it starts.
 FAR_WEIGHTS = 256 * 1024
-#: Bytes of a cache line, and how many of them a step of K waits for without loss.
-CACHE_LINE, MOST_AHEAD = 64, 8
+#: Lines of the cache that a step of K waits for without loss.
+MOST_AHEAD = 8
 #: Where a step of K is two bytes, that many together are one.
 AHEAD_PART = 128
 #: What it costs to read pixels again, in products of theirs with a vector of channels: another thread wrote some.

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ..isa import Isa
-from .base import Arg, Array, KernelSpec, StridedView
+from .base import CACHE_LINE, Arg, Array, KernelSpec, StridedView
 from .division import MOST_TASKS, best_division, parts, sizes
 from .epilogue import Epilogue
 
@@ -63,8 +63,7 @@ class DepthwiseSpec(KernelSpec):
         )
 
     def tasks(self, isa: Isa) -> int:
-        plan = plan_depthwise(self, isa)
-        return plan.geometry.batch * plan.row_tiles * plan.channel_chunks
+        return plan_depthwise(self, isa).tasks
 
     @property
     def macs(self) -> int:
@@ -127,7 +126,7 @@ class DepthwisePlan:
 
     The last tile of each axis, and the last channel block, overlap the one before, so that there is one tile size.
     `taps` are the offsets, in rows of the image, that a tile reads in every column, in groups of `group`. A task is
-    `chunk_blocks` channel blocks of a row of tiles.
+    `chunk_blocks` channel blocks of `chunk_tiles` tiles of a row of them.
     """
 
     geometry: Geometry
@@ -138,6 +137,7 @@ class DepthwisePlan:
     pixels: int
     rolled: bool
     chunk_blocks: int = 1
+    chunk_tiles: int = 1
 
     @property
     def group(self) -> int:
@@ -165,6 +165,15 @@ class DepthwisePlan:
     def channel_chunks(self) -> int:
         """Tasks along the channels."""
         return -(-self.blocks // self.chunk_blocks)
+
+    @property
+    def stretches(self) -> int:
+        """Tasks along a row of tiles."""
+        return -(-self.pixel_tiles // self.chunk_tiles)
+
+    @property
+    def tasks(self) -> int:
+        return self.geometry.batch * self.row_tiles * self.stretches * self.channel_chunks
 
     @property
     def taps(self) -> list[int]:
@@ -259,6 +268,11 @@ RESIDENT = 12
 AROUND, SMALL = 6, 8
 #: What it costs that one pixel is finished while others hold some of sixteen registers.
 SPILLED = 1.1
+#: What it costs that two tasks write a line of the cache, in lines that one computes, for cores hand it back and forth;
+#: and the share of such lines from which on a division is no use.
+SHARED_LINE, MOST_SHARED = 3, 0.1
+#: Tiles of a task where it has several channel blocks: to begin one costs as much as a tile.
+FEWEST_TILES = 12
 #: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.
 _VECTORS: dict[DotKind, int] = {"vnni": 4, "pmaddwd": 2, "sdot": 2, "smlal": 4}
 #: Outputs of a tile at most: columns are brought together for more outputs, but accumulators must share the registers
@@ -276,11 +290,32 @@ def plan_depthwise(spec: DepthwiseSpec, isa: Isa) -> DepthwisePlan:
 
 
 def _divided(plan: DepthwisePlan) -> DepthwisePlan:
-    lines = plan.geometry.batch * plan.row_tiles
-    options = [replace(plan, chunk_blocks=some) for some in parts(plan.blocks)]
-    few = [option for option in options if lines * option.channel_chunks <= MOST_TASKS] or options[:1]
-    costs = ((option, sizes(plan.blocks, option.chunk_blocks) * lines) for option in few)
-    return best_division(costs, plan.blocks * lines)
+    """The plan with each row of tiles divided into tasks along its pixels or along the channels."""
+    whole = replace(plan, chunk_blocks=plan.blocks, chunk_tiles=plan.pixel_tiles)
+    fewest = FEWEST_TILES if plan.blocks > 1 else 1
+    options = [replace(whole, chunk_tiles=some) for some in parts(plan.pixel_tiles) if some >= fewest]
+    channels = [replace(whole, chunk_blocks=some) for some in parts(plan.blocks)]
+    options += [option for option in channels if _shared_lines(option) <= MOST_SHARED]
+    few = [option for option in options if option.tasks <= MOST_TASKS] or [whole]
+    return best_division(((option, _task_costs(option)) for option in few), _block_tiles(whole))
+
+
+def _block_tiles(plan: DepthwisePlan) -> int:
+    return plan.geometry.batch * plan.row_tiles * plan.pixel_tiles * plan.blocks
+
+
+def _task_costs(plan: DepthwisePlan) -> list[float]:
+    tiles, blocks = sizes(plan.pixel_tiles, plan.chunk_tiles), sizes(plan.blocks, plan.chunk_blocks)
+    dearer = 1 + SHARED_LINE * _shared_lines(plan)
+    return [some * others * dearer for some in tiles for others in blocks] * (plan.geometry.batch * plan.row_tiles)
+
+
+def _shared_lines(plan: DepthwisePlan) -> float:
+    """The share of the output's cache lines that two tasks write, because channels are divided within a line."""
+    geometry, chunk = plan.geometry, plan.chunk_blocks * plan.width
+    if all(place % CACHE_LINE == 0 for place in (chunk, geometry.channels, geometry.w.out, geometry.h.out)):
+        return 0
+    return (plan.channel_chunks - 1) / max(1, geometry.channels / CACHE_LINE)
 
 
 def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:

@@ -25,15 +25,17 @@ def emit(spec: DepthwiseSpec, isa: Isa, symbol: str) -> Any:
     buffers = {arg.name: b.arg(arg.name, _element(plan, arg.name, arg.dtype_on(isa))) for arg in spec.args}
     tile = _Tile(b, ops, plan, buffers, spec)
     with b.tasks() as task:
-        unit = b.let(tirx.floordiv(task, i64(plan.channel_chunks)))
-        first = b.let(tirx.floormod(task, i64(plan.channel_chunks)) * plan.chunk_blocks)
-        image = b.let(tirx.floordiv(unit, i64(plan.row_tiles)))
-        row = b.let(_clipped(tirx.floormod(unit, i64(plan.row_tiles)), plan.rows, plan.geometry.h.count))
+        stretch, chunk = b.split(task, plan.channel_chunks)
+        line, part = b.split(stretch, plan.stretches)
+        image, tiles = b.split(line, plan.row_tiles)
+        row = b.let(_clipped(tiles, plan.rows, plan.geometry.h.count))
+        first, low = b.let(chunk * plan.chunk_blocks), b.let(part * plan.chunk_tiles)
+        high = b.let(tirx.Min(low + plan.chunk_tiles, i64(plan.pixel_tiles)))
         place = _Place.at(b, spec, plan.geometry.h, image, row)
         with b.loop(first, tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))) as block:
             channel = b.let(_clipped(block, plan.width, plan.geometry.channels))
-            tile.start(place.moved(b, plan.geometry.w, i64(0), channel).x)
-            with b.loop(0, plan.pixel_tiles) as step:
+            tile.start(place.moved(b, plan.geometry.w, low * plan.pixels, channel).x)
+            with b.loop(low, high) as step:
                 pixel = b.let(_clipped(step, plan.pixels, plan.geometry.w.count))
                 tile.emit(block, place.moved(b, plan.geometry.w, pixel, channel))
     return b.finish(spec.noalias)

@@ -16,7 +16,7 @@ from tvm import tirx
 
 from ....builder import Buffer, Builder, Expr, Index, cast, i64, vector
 from ....isa.vector import VectorOps
-from ...conv import CACHE_LINE
+from ...base import CACHE_LINE
 from ...tiling import Runs
 
 #: Steps of K of which the first one is emitted apart, to begin the sums. It costs each of the others two instructions.
