@@ -20,6 +20,7 @@ from ..bundle.program import Place, PlanProgram, Ref, Step, Work
 from ..bundle.weights import WeightStore
 from ..tvm.isa import Isa
 from ..tvm.kernels.base import Arg, KernelSpec
+from .grain import grain
 from .memory import aligned, assign_offsets, most_alive
 from .moves import Border, border_spec, copy_spec
 from .views import ITEM_BYTES, Storage, View, dense_strides
@@ -328,11 +329,12 @@ class PlanBuilder:
         self._bind_outputs()
         storages = [storage for storage in self._storages if storage.place is Place.ARENA]
         arena = assign_offsets(storages)
-        steps = tuple(
-            Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label, work=call.work)
-            for call in self._calls
-        )
+        steps = tuple(self._step(call) for call in self._calls)
         return PlanProgram(arena, aligned(self._slack), steps, self._scratch, most_alive(storages))
+
+    def _step(self, call: Call) -> Step:
+        fewest = grain(call.work, call.tasks, self.isa.lanes)
+        return Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label, fewest, call.work)
 
     def _bind_outputs(self) -> None:
         """Let the last kernels write into the user's buffers, or copy where they cannot."""

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from kernels.harness import QEMU_CPUS, imitating_pool, is_imitated, pool
 from octavo.backends.bundle.link import Toolchain, find_toolchain
-from octavo.backends.bundle.program import LevelProgram, Program, Signature, TensorSpec
+from octavo.backends.bundle.program import LevelProgram, PlanProgram, Program, Signature, TensorSpec
 from octavo.backends.bundle.sequencer import public_header
 from octavo.backends.bundle.weights import WeightStore
 from octavo.backends.bundle.writer import BundleContents, write_bundle
@@ -118,9 +118,15 @@ def plan(graph: Graph, levels: Sequence[str]) -> Planned:
     """The plan of a frozen graph on levels of one architecture."""
     weights = WeightStore(WEIGHT_SLACK)
     plans = {level: plan_graph(graph, get_isa(level), weights, PREFIX) for level in levels}
-    programs = tuple(LevelProgram(level, LEVELS[level].features, (plans[level][0],)) for level in reversed(levels))
+    divided = {level: _divided(program) for level, (program, _) in plans.items()}
+    programs = tuple(LevelProgram(level, LEVELS[level].features, (divided[level],)) for level in reversed(levels))
     program = Program(PREFIX, TARGETS[levels[0]].architecture, (_signature(graph),), programs)
     return Planned(program, weights, {level: called for level, (_, called) in plans.items()})
+
+
+def _divided(program: PlanProgram) -> PlanProgram:
+    """The same with work for every thread, though it be little: otherwise one would do all of a small network."""
+    return replace(program, steps=tuple(replace(step, grain=1) for step in program.steps))
 
 
 def _signature(graph: Graph) -> Signature:
