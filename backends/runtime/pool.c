@@ -1,13 +1,18 @@
 /* A small pool of threads for steps of some microseconds.
  *
  * The tasks of a step are cut into one contiguous piece for each thread, and a piece into slices that get smaller.  Thread i
- * serves the slices of piece i, and when none is left it helps the others with theirs: so a step does not
- * wait for a thread that sleeps or has no CPU yet, and for a slow one by a slice at most.
+ * serves the slices of piece i.  When none is left and the others are not done in a moment, it helps them with theirs: so a
+ * step does not wait for a thread that sleeps or has no CPU yet, and for a slow one by a slice at most.  It does not look
+ * before, because each look at a word that another core wrote costs both as much as a small step.
  *
  * One 64-bit ticket announces a job: the upper bits count jobs, the low 16 say how many pieces it has.  Whoever moves the
  * word `taken` of a piece up by one has that slice.  A thread touches the job only with a slice in hand, and says before
- * that it is serving: the launcher, which finds all slices taken, waits for those that do and then leaves the job.
- * Between jobs workers spin for a moment, since the next step of the same run is near, and then sleep.
+ * that it is serving, and afterwards that it has left.  The launcher leaves the job when all slices are taken, and every
+ * worker has left or is not serving.
+ *
+ * What one core wrote last takes another one long to read, and the first one long to write again.  So a step in which nobody
+ * is late needs two such words: the worker reads the ticket, and the launcher that the worker has left.  All others are read
+ * by threads that wait.  Between jobs workers spin for a moment, since the next step of the same run is near, and then sleep.
  *
  * Threads of a pool wait for each other, so two on one CPU are as slow as one.  A system does put them there, when other
  * CPUs are busy for a moment, and lets them be: a worker looks now and then where the others are, and moves.
@@ -23,7 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPIN_NANOSECONDS = 200000, PATIENCE_NANOSECONDS = 100000, PAUSES_PER_LOOK = 32, PIECE_BITS = 16 };
+enum { SPIN_NANOSECONDS = 200000, PATIENCE_NANOSECONDS = 100000, HELP_NANOSECONDS = 3000 };
+enum { PAUSES_PER_LOOK = 32, PIECE_BITS = 16 };
 enum { JOBS_PER_LOOK = 16, NO_CPU = -1 };
 
 /* Where the slices of a piece begin, in eighths of it. */
@@ -36,7 +42,7 @@ struct job {
   int32_t pieces;
 };
 
-/* A thread, and what is taken of its piece.  Words that different threads write stand on cache lines of their own. */
+/* A thread, and what is taken of its piece.  Words that different threads read and write stand on cache lines of their own. */
 struct member {
   _Alignas(ALIGNMENT) _Atomic uint64_t taken; /* number of a job, and how many slices of it: as `first_slice` and more */
   _Atomic uint64_t serving; /* ticket of the job that it may be touching */
@@ -44,13 +50,14 @@ struct member {
   struct pool *pool;
   pthread_t thread;
   int32_t piece;
+  _Alignas(ALIGNMENT) _Atomic uint64_t left; /* ticket of the job that it does not touch any more; 0 while it helps */
 };
 
 struct pool {
   _Alignas(ALIGNMENT) _Atomic uint64_t ticket;
   struct job job;
-  _Alignas(ALIGNMENT) _Atomic int sleepers;
   _Atomic int stopping;
+  _Alignas(ALIGNMENT) _Atomic int sleepers;
   _Atomic int busy;
   _Atomic int32_t status; /* of a kernel that failed */
   pthread_mutex_t mutex;
@@ -75,9 +82,9 @@ static uint64_t nanoseconds_now(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Spins until the ticket is no longer `seen`, or for a moment. */
-static uint64_t spin_for_ticket(struct pool *pool, uint64_t seen) {
-  uint64_t limit = nanoseconds_now() + SPIN_NANOSECONDS;
+/* Spins until the ticket is no longer `seen`, or for some time. */
+static uint64_t spin_for_ticket(struct pool *pool, uint64_t seen, uint64_t nanoseconds) {
+  uint64_t limit = nanoseconds_now() + nanoseconds;
   do {
     for (int i = 0; i < PAUSES_PER_LOOK; i++) {
       uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
@@ -88,8 +95,8 @@ static uint64_t spin_for_ticket(struct pool *pool, uint64_t seen) {
   return seen;
 }
 
-/* The launcher stores the ticket and then looks for sleepers; a sleeper counts itself and then looks at the ticket.  Both in
- * one total order, so one of them sees the other. */
+/* The launcher stores the ticket and then looks for sleepers; a sleeper counts itself and then looks at the ticket.  Both
+ * change the number of sleepers, if only by 0, one after the other: so the second one sees what the first one did before. */
 static uint64_t sleep_for_ticket(struct pool *pool, uint64_t seen) {
   uint64_t ticket;
   pthread_mutex_lock(&pool->mutex);
@@ -100,21 +107,27 @@ static uint64_t sleep_for_ticket(struct pool *pool, uint64_t seen) {
   return ticket;
 }
 
-static uint64_t announce(struct pool *pool, int32_t pieces) {
-  uint64_t ticket = ((atomic_load(&pool->ticket) >> PIECE_BITS) + 1) << PIECE_BITS | (uint64_t)pieces;
-  atomic_store(&pool->ticket, ticket);
-  if (atomic_load(&pool->sleepers)) {
-    pthread_mutex_lock(&pool->mutex);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->mutex);
-  }
-  return ticket;
+static void wake_sleepers(struct pool *pool) {
+  if (!atomic_fetch_add(&pool->sleepers, 0)) return;
+  pthread_mutex_lock(&pool->mutex);
+  pthread_cond_broadcast(&pool->wake);
+  pthread_mutex_unlock(&pool->mutex);
 }
 
 static int32_t pieces_of(uint64_t ticket) { return (int32_t)(ticket & ((1u << PIECE_BITS) - 1)); }
 
 /* What `taken` is before anybody has taken a slice of a job's piece. */
 static uint64_t first_slice(uint64_t ticket) { return ticket >> PIECE_BITS << PIECE_BITS; }
+
+/* Announces a job, of which the launcher has the first slice of the first piece: to take it afterwards, it would have to wait
+ * until other cores have given up the line that the ticket is on. */
+static uint64_t announce(struct pool *pool, int32_t pieces) {
+  uint64_t seen = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
+  uint64_t ticket = ((seen >> PIECE_BITS) + 1) << PIECE_BITS | (uint64_t)pieces;
+  atomic_store_explicit(&pool->members[0].taken, first_slice(ticket) + 1, memory_order_relaxed);
+  atomic_store_explicit(&pool->ticket, ticket, memory_order_release);
+  return ticket;
+}
 
 /* The number of a slice that nobody else has, or SLICES.  Tickets only grow, so a thread that comes late with an old one
  * takes nothing. */
@@ -145,14 +158,21 @@ static void serve_slice(struct pool *pool, int32_t thread, int32_t piece, int sl
   if (status) atomic_store(&pool->status, status);
 }
 
-/* Serves its own piece, and then what is left of the others. */
-static void serve(struct pool *pool, int32_t thread, uint64_t ticket) {
+static void serve_piece(struct pool *pool, int32_t thread, uint64_t ticket, int32_t piece) {
+  int slice;
+  while ((slice = take_slice(&pool->members[piece], ticket)) < SLICES) serve_slice(pool, thread, piece, slice);
+}
+
+/* What a worker does of a job: its own piece, or to help, after that, what is left of the others. */
+static void serve(struct member *self, uint64_t ticket, int help) {
   int32_t pieces = pieces_of(ticket);
-  for (int32_t i = 0; i < pieces; i++) {
-    int32_t piece = (thread + i) % pieces;
-    int slice;
-    while ((slice = take_slice(&pool->members[piece], ticket)) < SLICES) serve_slice(pool, thread, piece, slice);
-  }
+  if (self->piece >= pieces) return;
+  atomic_store_explicit(&self->serving, ticket, memory_order_relaxed);
+  if (help) atomic_store_explicit(&self->left, 0, memory_order_relaxed);
+  for (int32_t i = help ? 1 : 0; i < (help ? pieces : 1); i++)
+    serve_piece(self->pool, self->piece, ticket, (self->piece + i) % pieces);
+  atomic_store_explicit(&self->serving, 0, memory_order_release);
+  atomic_store_explicit(&self->left, ticket, memory_order_release);
 }
 
 /* Whether another thread of the pool is on this CPU; all their CPUs are taken out of `left`. */
@@ -190,15 +210,16 @@ static void *work(void *opaque) {
   uint64_t seen = 0;
   enter_rounding(); /* for good: nothing but kernels runs here */
   for (;;) {
-    uint64_t ticket = spin_for_ticket(pool, seen);
+    uint64_t ticket = spin_for_ticket(pool, seen, HELP_NANOSECONDS);
+    if (ticket == seen) {
+      serve(self, seen, 1);
+      ticket = spin_for_ticket(pool, seen, SPIN_NANOSECONDS);
+    }
     if (ticket == seen) ticket = sleep_for_ticket(pool, seen);
     seen = ticket;
     if (atomic_load(&pool->stopping)) return NULL;
     if (looks(ticket)) look_around(self);
-    if (self->piece >= pieces_of(ticket)) continue;
-    atomic_store_explicit(&self->serving, ticket, memory_order_relaxed);
-    serve(pool, self->piece, ticket);
-    atomic_store_explicit(&self->serving, 0, memory_order_release);
+    serve(self, seen, 0);
   }
 }
 
@@ -241,6 +262,7 @@ static void destroy_pool(struct pool *pool) {
   if (pool->process == getpid()) {
     atomic_store(&pool->stopping, 1);
     announce(pool, 0);
+    wake_sleepers(pool);
     for (int32_t i = 1; i < pool->threads; i++) pthread_join(pool->members[i].thread, NULL);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);
@@ -271,21 +293,48 @@ static void release_pool(struct pool *pool) {
   if (pool) atomic_store_explicit(&pool->busy, 0, memory_order_release);
 }
 
+static int has_left(struct member *worker, uint64_t ticket) {
+  return atomic_load_explicit(&worker->left, memory_order_acquire) == ticket;
+}
+
+/* Nanoseconds since the first look at the clock, which is not looked at in every pause. */
+static uint64_t waited(int pauses, uint64_t *since) {
+  pause_cpu();
+  if (pauses % PAUSES_PER_LOOK) return 0;
+  uint64_t now = nanoseconds_now();
+  if (!*since) *since = now;
+  return now - *since;
+}
+
+/* Returns when somebody has each slice of a worker's piece: the launcher, if that takes long. */
+static void finish_piece(struct member *worker, uint64_t ticket) {
+  uint64_t since = 0;
+  for (int pauses = 1; !has_left(worker, ticket); pauses++) {
+    if (waited(pauses, &since) <= HELP_NANOSECONDS) continue;
+    serve_piece(worker->pool, 0, ticket, worker->piece);
+    return;
+  }
+}
+
+/* Returns when a worker does not touch the job any more, of which it finds no slice. */
+static void wait_for(struct member *worker, uint64_t ticket) {
+  uint64_t since = 0;
+  if (has_left(worker, ticket)) return;
+  for (int pauses = 1; atomic_load_explicit(&worker->serving, memory_order_acquire) == ticket; pauses++)
+    if (waited(pauses, &since) > PATIENCE_NANOSECONDS) sched_yield(); /* more threads than CPUs: it may wait for ours */
+}
+
 /* Runs a step in some pieces, 1 < pieces <= threads, and returns the status of a kernel that failed, or 0. */
 static int32_t run_on_pool(struct pool *pool, const struct frame *frame, const struct step *step, int32_t pieces) {
   pool->job = (struct job){frame, step, pieces};
-  uint64_t ticket = announce(pool, pieces), limit = 0;
+  uint64_t ticket = announce(pool, pieces);
+  if (atomic_load_explicit(&pool->sleepers, memory_order_relaxed)) wake_sleepers(pool);
+  serve_slice(pool, 0, 0, 0);
+  wake_sleepers(pool); /* those that fell asleep just then */
   if (looks(ticket)) atomic_store_explicit(&pool->members[0].cpu, sched_getcpu(), memory_order_relaxed);
-  serve(pool, 0, ticket);
-  for (int32_t i = 1; i < pieces; i++) {
-    for (int k = 1; atomic_load_explicit(&pool->members[i].serving, memory_order_acquire) == ticket; k++) {
-      pause_cpu();
-      if (k % PAUSES_PER_LOOK) continue;
-      uint64_t now = nanoseconds_now();
-      if (!limit) limit = now + PATIENCE_NANOSECONDS;
-      if (now > limit) sched_yield(); /* more threads than CPUs: the worker may be waiting for ours */
-    }
-  }
+  serve_piece(pool, 0, ticket, 0);
+  for (int32_t i = 1; i < pieces; i++) finish_piece(&pool->members[i], ticket);
+  for (int32_t i = 1; i < pieces; i++) wait_for(&pool->members[i], ticket);
   int32_t status = atomic_load_explicit(&pool->status, memory_order_relaxed);
   if (status) atomic_store_explicit(&pool->status, 0, memory_order_relaxed);
   return status;
