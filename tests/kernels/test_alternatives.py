@@ -15,7 +15,8 @@ from kernels.test_depthwise import depthwise_case, depthwise_spec, drawn_spec
 from octavo.backends.tune import alternatives_of
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.base import KernelSpec
-from octavo.backends.tvm.kernels.conv import ConvSpec, plan_conv
+from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.conv_plan import plan_conv
 from octavo.backends.tvm.kernels.depthwise import DepthwiseSpec, plan_depthwise
 from octavo.backends.tvm.kernels.epilogue import Epilogue
 from octavo.backends.tvm.kernels.winograd import TRANSFORMS, WinogradSpec

@@ -11,7 +11,8 @@ from kernels.harness import Case, run_kernels
 from kernels.levels import every_level
 from kernels.reference import finish
 from octavo.backends.tvm.isa import ISAS
-from octavo.backends.tvm.kernels.conv import ConvSpec, choose_cut, plan_conv
+from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.conv_plan import choose_cut, plan_conv
 from octavo.backends.tvm.kernels.epilogue import Epilogue, small_of
 from octavo.backends.tvm.kernels.tiling import direct_dots, joined_dot
 

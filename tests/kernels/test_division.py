@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernels.conv_cases import conv_spec
 from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels.base import CACHE_LINE, StridedView
-from octavo.backends.tvm.kernels.conv import ConvPlan, plan_conv
+from octavo.backends.tvm.kernels.conv_plan import ConvPlan, plan_conv
 from octavo.backends.tvm.kernels.depthwise import DepthwisePlan, DepthwiseSpec, plan_depthwise
 from octavo.backends.tvm.kernels.division import MOST_TASKS, TASKS, best_division, lost, parts, sizes
 from octavo.backends.tvm.kernels.maddubs import MaddubsConvSpec, plan_maddubs

@@ -8,7 +8,7 @@ import pytest
 from kernels.conv_cases import check_convs, conv_spec
 from kernels.levels import every_level
 from octavo.backends.tvm.isa import ISAS
-from octavo.backends.tvm.kernels.conv import plan_conv
+from octavo.backends.tvm.kernels.conv_plan import plan_conv
 from octavo.backends.tvm.kernels.epilogue import Epilogue
 from octavo.backends.tvm.kernels.grouped import choose
 

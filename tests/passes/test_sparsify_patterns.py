@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octavo.backends.tvm.isa import get_isa
 from octavo.backends.tvm.kernels.base import StridedView
-from octavo.backends.tvm.kernels.conv import ConvSpec, plan_conv
+from octavo.backends.tvm.kernels.conv import ConvSpec
+from octavo.backends.tvm.kernels.conv_plan import plan_conv
 from octavo.backends.tvm.kernels.packing import pack_weights
 from octavo.ir.errors import UsageError
 from octavo.ir.ops.constant import Constant

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Array
-from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv
+from .conv import ConvSpec
+from .conv_plan import ConvPlan, choose_cut, divide, plan_conv
 from .listed import ListedConvSpec, pair_chunks
 from .tiling import Dot, joined_dot
 

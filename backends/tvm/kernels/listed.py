@@ -12,7 +12,8 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Arg, Array, KernelSpec
-from .conv import ConvPlan, ConvSpec
+from .conv import ConvSpec
+from .conv_plan import ConvPlan
 from .tiling import Runs
 
 #: How many chunks one is tried with.

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..isa import Isa
 from .base import Array, KernelSpec, round_up
-from .conv import ConvPlan, ConvSpec, choose_cut, divide, plan_conv
+from .conv import ConvSpec
+from .conv_plan import ConvPlan, choose_cut, divide, plan_conv
 from .depthwise import DepthwiseSpec
 from .listed import ListedConvSpec
 from .packing import BLOCK_CHANNELS, BLOCK_DEPTH, block_density, pack_blocks

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..isa import ISAS, Isa
 from .base import Arg, Array, KernelSpec, round_up
-from .conv import ConvSpec, plan_conv
+from .conv import ConvSpec
+from .conv_plan import plan_conv
 from .tiling import Dot, Tile, choose_tile, word_dot
 
 Matrix = tuple[tuple[int, ...], ...]

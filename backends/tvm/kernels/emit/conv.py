@@ -12,7 +12,8 @@ from tvm import tirx
 from ...builder import Builder, Expr, Index, i64
 from ...isa import Isa, vector_ops
 from ..base import KernelSpec, emitter
-from ..conv import ConvPlan, ConvSpec, Line, plan_conv
+from ..conv import ConvSpec
+from ..conv_plan import ConvPlan, Line, plan_conv
 from ..tiling import amx_rows
 from .dots import AmxDots, Dots, Operands, Sharing, dots_for, weight_dtype
 from .epilogue import EpilogueEmitter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....builder import Buffer, Builder, Expr, Index, cast, i64, vector
-from ...conv import COPIED
+from ...conv_plan import COPIED
 from .base import Accumulators, Dots, Operands, loop
 
 

@@ -9,7 +9,7 @@ from tvm import tirx
 
 from ....builder import Buffer, Builder, Expr, Index, const, i64, intrin, reinterpret, shuffle, vector
 from ....isa.vector import VectorOps
-from ...conv import ahead_part
+from ...conv_plan import ahead_part
 from ...tiling import Runs
 from .base import Accumulators, Operands, Step, VectorDots, loop
 from .copied import Copy
