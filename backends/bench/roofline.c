@@ -40,16 +40,14 @@ LOOP(pmaddwd_ymm, CLEAR_ALL, TWELVE(PMADDWD))
 LOOP(fma_zmm, CLEAR_ALL, TWELVE(FMA_ZMM))
 LOOP(fma_ymm, CLEAR_ALL, TWELVE(FMA_YMM))
 
-/* Accumulators to bytes, as epilogues do it: bias, multiplier, upper bound, round, narrow, zero point, narrow, lower bound.
+/* Accumulators to bytes, by what the shortest epilogues do: convert, multiply, round, narrow twice, bring in order.
  * `in` begins with a number that would be a denormal multiplier, which takes a hundred times as long: it is left out. */
-#define RESCALE(v, i)                                                                                             \
-  "vpaddd 64+64*" #i "(%1),%%" #v "12,%%" #v #i "\nvcvtdq2ps %%" #v #i ",%%" #v #i "\nvmulps 64+64*" #i "(%1),%%" #v #i \
-  ",%%" #v #i "\nvminps %%" #v "13,%%" #v #i ",%%" #v #i "\nvcvtps2dq %%" #v #i ",%%" #v #i "\n"
-#define NARROW(v, move)                                                                                  \
-  "vpackssdw %%" #v "1,%%" #v "0,%%" #v "0\nvpackssdw %%" #v "3,%%" #v "2,%%" #v "2\n"                   \
-  "vpaddsw %%" #v "14,%%" #v "0,%%" #v "0\nvpaddsw %%" #v "14,%%" #v "2,%%" #v "2\n"                     \
-  "vpackuswb %%" #v "2,%%" #v "0,%%" #v "0\nvpmaxub %%" #v "14,%%" #v "0,%%" #v "0\n"                    \
-  "vpermd %%" #v "0,%%" #v "15,%%" #v "0\n" move " %%" #v "0,(%2)\n"
+#define RESCALE(v, i)                                                                                              \
+  "vcvtdq2ps 64+64*" #i "(%1),%%" #v #i "\nvmulps 64+64*" #i "(%1),%%" #v #i ",%%" #v #i "\nvcvtps2dq %%" #v #i ",%%" \
+  #v #i "\n"
+#define NARROW(v, move)                                                                \
+  "vpackssdw %%" #v "1,%%" #v "0,%%" #v "0\nvpackssdw %%" #v "3,%%" #v "2,%%" #v "2\n" \
+  "vpackuswb %%" #v "2,%%" #v "0,%%" #v "0\nvpermd %%" #v "0,%%" #v "15,%%" #v "0\n" move " %%" #v "0,(%2)\n"
 
 LOOP(rescale_zmm, CLEAR_ALL, RESCALE(zmm, 0) RESCALE(zmm, 1) RESCALE(zmm, 2) RESCALE(zmm, 3) NARROW(zmm, "vmovdqu64"))
 LOOP(rescale_ymm, CLEAR_ALL, RESCALE(ymm, 0) RESCALE(ymm, 1) RESCALE(ymm, 2) RESCALE(ymm, 3) NARROW(ymm, "vmovdqu"))
@@ -127,13 +125,12 @@ LOOP(sdot, TWELVE(SDOT))
 LOOP(smmla, TWELVE(SMMLA))
 LOOP(fmla, TWELVE(FMLA))
 
-#define RESCALE(i)                                                                                              \
-  "ldr q16,[%1,#64+64*" #i "]\nadd v" #i ".4s,v12.4s,v16.4s\nscvtf v" #i ".4s,v" #i ".4s\nfmul v" #i ".4s,v" #i      \
-  ".4s,v16.4s\nfmaxnm v" #i ".4s,v" #i ".4s,v13.4s\nfminnm v" #i ".4s,v" #i ".4s,v14.4s\nfcvtns v" #i ".4s,v" #i \
-  ".4s\nadd v" #i ".4s,v" #i ".4s,v15.4s\n"
+/* Accumulators to bytes, by what the shortest epilogues do: convert, multiply, round by an addition, narrow twice. */
+#define RESCALE(i)                                                                                         \
+  "ldr q" #i ",[%1,#64+64*" #i "]\nscvtf v" #i ".4s,v" #i ".4s\nfmul v" #i ".4s,v" #i ".4s,v12.4s\nfadd v" #i \
+  ".4s,v" #i ".4s,v13.4s\n"
 LOOP(rescale, RESCALE(0) RESCALE(1) RESCALE(2) RESCALE(3)
-     "sqxtn v0.4h,v0.4s\nsqxtn2 v0.8h,v1.4s\nsqxtn v2.4h,v2.4s\nsqxtn2 v2.8h,v3.4s\n"
-     "sqxtn v0.8b,v0.8h\nsqxtn2 v0.16b,v2.8h\nstr q0,[%2]\n")
+     "uzp1 v0.8h,v0.8h,v1.8h\nuzp1 v2.8h,v2.8h,v3.8h\nsqxtn v0.8b,v0.8h\nsqxtn2 v0.16b,v2.8h\nstr q0,[%2]\n")
 
 /* `in` starts with an int64: bytes to read, a multiple of 512.  A round reads them all. */
 void read_all(int64_t count, const void *in, void *out) {

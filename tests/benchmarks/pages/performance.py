@@ -62,7 +62,8 @@ The time of each network's kernels on one thread, in GMAC/s and as a share of wh
 here in a bare loop, then the shares of the time that each limit bounds. *explained* is how much of the time the limits
 leave: multiplying, rescaling results to bytes (beside the products on amx alone), and moving bytes from where they lie.
 Winograd's filtering counts the multiplications of the convolution, so it may exceed the peak. What is not explained is
-the gap: loads beside the products, ends of lines that fill no tile, and weights that arrive late.
+the gap: loads beside the products, ends of lines that fill no tile, and weights that arrive late. Rescaling is that by
+the fewest instructions; when machines other than the Zen 5 were measured, a bias, a clamp and a zero point were in it.
 
 - *avx2*: the limit is pmaddwd's, which multiplies words, for pmaddubsw saturates on full-range bytes. Where weights
   prove that it does not, layers pass that limit.
