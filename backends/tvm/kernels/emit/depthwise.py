@@ -20,16 +20,16 @@ from .epilogue import EpilogueEmitter
 
 @emitter(DepthwiseSpec)
 def emit(spec: DepthwiseSpec, isa: Isa, symbol: str) -> Any:
-    """For its rows and channel blocks, a task walks along the row in tiles."""
+    """For its rows and channel blocks, a task walks along its stretch of the row in tiles."""
     b, ops, plan = Builder(symbol), vector_ops(isa), plan_depthwise(spec, isa)
     buffers = {arg.name: b.arg(arg.name, _element(plan, arg.name, arg.dtype_on(isa))) for arg in spec.args}
     tile = _Tile(b, ops, plan, buffers, spec)
     with b.tasks() as task:
-        stretch, chunk = b.split(task, plan.channel_chunks)
-        line, part = b.split(stretch, plan.stretches)
-        image, tiles = b.split(line, plan.row_tiles)
-        row = b.let(_clipped(tiles, plan.rows, plan.geometry.h.count))
-        first, low = b.let(chunk * plan.chunk_blocks), b.let(part * plan.chunk_tiles)
+        pixels, chunk = b.split(task, plan.channel_chunks)
+        line, stretch = b.split(pixels, plan.stretches)
+        image, row_tile = b.split(line, plan.row_tiles)
+        row = b.let(_clipped(row_tile, plan.rows, plan.geometry.h.count))
+        first, low = b.let(chunk * plan.chunk_blocks), b.let(stretch * plan.chunk_tiles)
         high = b.let(tirx.Min(low + plan.chunk_tiles, i64(plan.pixel_tiles)))
         place = _Place.at(b, spec, plan.geometry.h, image, row)
         with b.loop(first, tirx.Min(first + plan.chunk_blocks, i64(plan.blocks))) as block:
