@@ -51,12 +51,19 @@ def _times_as_fast(
 
 
 def _second_thread(names: Sequence[str]) -> Callable[[Measured], float | None]:
-    """The least ratio of the time on one thread by that on two."""
+    """The least ratio of the time on one thread by that on two.
+
+    Records that do not have it are from when the two were not measured alike: one thread by its second call, two threads
+    by one after many.
+    """
+
+    def ratio(one: Record, two: Record) -> float:
+        own = two.get("second_thread")
+        return float(own[0]) if own else _median(one, one["level"]) / _median(two, two["level"])
 
     def figure(found: Measured) -> float | None:
         pairs = [(_record(found, name, 1), _record(found, name, 2)) for name in names]
-        times = [[_median(record, record["level"]) for record in pair if record] for pair in pairs]
-        return min((one / two for one, two in (pair for pair in times if len(pair) == 2)), default=None)
+        return min((ratio(one, two) for one, two in pairs if one and two), default=None)
 
     return figure
 

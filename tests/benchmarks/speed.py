@@ -40,6 +40,8 @@ MODELS: Mapping[str, str] = {
     "crepe_tiny": "CREPE tiny",
     "minilm_l6": "MiniLM-L6",
 }
+ALONE = "one thread"
+"""The runner that is the bundle on one thread, where others have more."""
 CALIBRATION = 100
 """Calls for calibration, the same number for both compilers."""
 
@@ -87,6 +89,9 @@ def _measure(
             bundle = stack.enter_context(octavo.load(folder, threads=count, level=level))
             feeds = dict(zip([spec.name for spec in bundle.inputs], inputs, strict=True))
             turns[level] = partial(timed, bundle.bind(feeds).run, clock, settling_for(count))
+        if count > 1:
+            alone = stack.enter_context(octavo.load(folder, threads=1, level=levels[-1]))
+            turns[ALONE] = partial(timed, alone.bind(feeds).run, clock, settling_for(count))
         free, failures = start_runners(stack, chosen_peers(tuple(RUNTIMES), files.ops), files, inputs, count, None)
         versus |= {peer.name: levels for peer in free}
         turns |= {peer.name: runner.turn for peer, runner in free.items()}
@@ -112,4 +117,5 @@ def _measure(
             for level in versus[peer]
         },
         "failures": failures,
+        **({"second_thread": pair_ratio(times[ALONE], times[levels[-1]]).as_list()} if count > 1 else {}),
     }

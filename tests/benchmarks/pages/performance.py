@@ -16,7 +16,9 @@ X86 = """\
 One image, line or frame at a time. In each round every runner has its turn, forwards and backwards; a ratio is the
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
-it takes, two threads by the clock, after 0.1 s of calls: threads of the runner before may spin for half of that.
+it takes, in its second call, two threads by the clock, after 0.1 s of calls: threads of the runner before may spin for
+half of that. What the second thread is worth is the ratio of two bundles that are both measured so; machines other than
+the Zen 5 have the two ways of measuring in that figure.
 Every other runtime works in a process of its own, on the same float network:
 
 - *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
