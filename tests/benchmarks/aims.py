@@ -53,8 +53,8 @@ def _times_as_fast(
 def _second_thread(names: Sequence[str]) -> Callable[[Measured], float | None]:
     """The least ratio of the time on one thread by that on two.
 
-    Records that do not have it are from when the two were not measured alike: one thread by its second call, two threads
-    by one after many.
+    Records that do not have it are from when the two were not measured alike: one thread by its second call, two
+    threads by one after many.
     """
 
     def ratio(one: Record, two: Record) -> float:
