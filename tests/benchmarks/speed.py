@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,12 @@ def held(peer: str, level: str) -> str:
     return f"{peer} at {level}"
 
 
+def _own(stack: ExitStack, folder: Path, inputs: Inputs, level: str, threads: int) -> Callable[[], Any]:
+    """Runs the bundle."""
+    bundle = stack.enter_context(octavo.load(folder, threads=threads, level=level))
+    return bundle.bind(dict(zip([spec.name for spec in bundle.inputs], inputs, strict=True))).run
+
+
 def _measure(
     folder: Path, files: PeerFiles, inputs: Inputs, levels: Sequence[str], count: int, rounds: int
 ) -> dict[str, Any]:
@@ -86,12 +92,9 @@ def _measure(
         # Before anything starts threads or processes: they inherit it.
         stack.enter_context(raised_priority())
         for level in levels:
-            bundle = stack.enter_context(octavo.load(folder, threads=count, level=level))
-            feeds = dict(zip([spec.name for spec in bundle.inputs], inputs, strict=True))
-            turns[level] = partial(timed, bundle.bind(feeds).run, clock, settling_for(count))
+            turns[level] = partial(timed, _own(stack, folder, inputs, level, count), clock, settling_for(count))
         if count > 1:
-            alone = stack.enter_context(octavo.load(folder, threads=1, level=levels[-1]))
-            turns[ALONE] = partial(timed, alone.bind(feeds).run, clock, settling_for(count))
+            turns[ALONE] = partial(timed, _own(stack, folder, inputs, levels[-1], 1), clock, settling_for(count))
         free, failures = start_runners(stack, chosen_peers(tuple(RUNTIMES), files.ops), files, inputs, count, None)
         versus |= {peer.name: levels for peer in free}
         turns |= {peer.name: runner.turn for peer, runner in free.items()}
