@@ -130,6 +130,11 @@ class Builder:
         """Call an LLVM intrinsic for its effect."""
         self._emit(tirx.Evaluate(tirx.call_llvm_intrin("void", name, *args)))
 
+    def prefetch(self, buffer: Buffer, index: Index) -> None:
+        """Ask the second-level cache for the line of an element, which need not exist."""
+        read, second_level, data = (tirx.IntImm("int32", value) for value in (0, 2, 1))
+        self.call("llvm.prefetch.p0", buffer.address(index), read, second_level, data)
+
     @contextmanager
     def loop(self, begin: Index, end: Index, name: str = "i") -> Generator[Expr]:
         """A real (not unrolled) loop over [begin, end)."""

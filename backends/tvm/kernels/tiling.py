@@ -159,7 +159,7 @@ class Dot:
         if kind == "pmaddwd":
             resident = tile + 2 * vectors + 3 <= self.registers
             return 4 * tile + 2.5 * count + (0.5 * vectors if resident else tile)
-        if kind == "vnni":
+        if kind in ("vnni", "vnni/words"):
             loads = 0.2 * count + vectors if self.streamed else 0.35 * (count + vectors)
             return max(tile, 10) + loads + (self._waiting(tile) / math.ceil(self.steps) if self.steps else 0)
         if kind == "smlal":
@@ -180,8 +180,6 @@ class Dot:
             return 2 * tile + 0.2 * count + vectors
         if kind == "pmaddubsw/words":
             return 3 * tile + 0.2 * count + vectors
-        if kind == "vnni/words":
-            return max(tile, 10) + 0.35 * (count + vectors)
         if kind == "smlal/words":
             return 8 * tile + count + 4 * vectors
         # Cycles of tdpbusd (Sapphire Rapids): 18 with new weights, two more than rows with the same. Loads overlap.

@@ -3,33 +3,41 @@
 Tiles of `size` x `size` results are computed from ``size + 2`` squared input pixels with as many multiplications, 2.25
 or 4 times fewer than direct convolution takes (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
 2015). The fractions of the filter transform become integers by one factor for each of its rows, which the transform of
-the results evens out: these are then `Transform.total` times the convolution. Every step but the first is arithmetic
+the results evens out: these are then `Region.total` times the convolution. Every step but the first is arithmetic
 modulo 2**32, so only the final result has to fit, and `exact` proves from the weights that it does. What is multiplied
 has 16 bits: where an instruction multiplies bytes much faster than words there is little to gain.
+
+Tiles are numbered, and cut into groups. A task transforms the patches of a group and, for a block of channels at a
+time, multiplies them point by point and transforms the products. Tiles of two shapes have some points in common, and
+are multiplied together there (`Band`).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..isa import ISAS, Isa
-from .base import Arg, Array, KernelSpec, round_up
+from .base import CACHE_LINE, Arg, Array, KernelSpec, round_up
 from .conv import ConvSpec
 from .conv_plan import plan_conv
-from .tiling import Dot, Tile, choose_tile, word_dot
+from .division import MOST_TASKS, THREADS, parts
+from .tiling import MOST_UNITS, MOST_VECTORS, STREAMED, Dot, Tile, word_dot
 
 Matrix = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Integer transforms of one tile size.
+    """Integer transforms along one axis of a tile of `size` results.
 
-    ``input`` d ``input``^T of a patch, ``filter`` g ``filter``^T of a filter, and ``output`` m ``output``^T of their
-    products by element, which is `total` times the convolution.
+    The patch d and the filter g become ``input`` d and ``filter`` g, and ``output`` makes of their products by element
+    `total` times the convolution of d and g. Along two axes each does so in turn.
     """
 
     size: int
@@ -40,65 +48,112 @@ class Transform:
 
     @property
     def patch(self) -> int:
-        """Rows of the input that a tile reads."""
+        """Elements of the input that a tile reads, and points at which it is multiplied."""
         return self.size + 2
 
-    @property
-    def points(self) -> int:
-        """Products by element of one tile."""
-        return self.patch**2
 
-    @property
-    def shift(self) -> int:
-        """The power of two in `total`."""
-        return (self.total & -self.total).bit_length() - 1
-
-    @property
-    def inverse(self) -> int:
-        """What undoes the odd factor of `total`, modulo 2**32."""
-        return pow(self.total >> self.shift, -1, 2**32)
-
-
-#: Interpolation at 0, 1, -1 and infinity; and with 2 and -2. Factors of the filters' rows: 1, 2, 2, 1; and
-#: 4, -6, -6, 24, 24, 1.
+#: Interpolation at 0 and infinity, 1 and -1; and at 2 and -2. Factors of the filters' rows: 1, 1, 2, 2; and 4, 1, -6,
+#: -6, 24, 24. The rows of a pair, and the columns of results, are equal or opposite by element, but for the first one.
+#: The points of small tiles are the first ones of large tiles: tiles of both sizes share filters.
 TRANSFORMS = {
     2: Transform(
         size=2,
-        total=4,
-        input=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1)),
-        filter=((1, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 1)),
-        output=((2, 1, 1, 0), (0, 1, -1, 2)),
+        total=2,
+        input=((1, 0, -1, 0), (0, -1, 0, 1), (0, 1, 1, 0), (0, -1, 1, 0)),
+        filter=((1, 0, 0), (0, 0, 1), (1, 1, 1), (1, -1, 1)),
+        output=((2, 0, 1, 1), (0, 2, 1, -1)),
     ),
     4: Transform(
         size=4,
-        total=576,
+        total=24,
         input=(
             (4, 0, -5, 0, 1, 0),
+            (0, 4, 0, -5, 0, 1),
             (0, -4, -4, 1, 1, 0),
             (0, 4, -4, -1, 1, 0),
             (0, -2, -1, 2, 1, 0),
             (0, 2, -1, -2, 1, 0),
-            (0, 4, 0, -5, 0, 1),
         ),
-        filter=((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1)),
-        output=((6, -4, -4, 1, 1, 0), (0, -4, 4, 2, -2, 0), (0, -4, -4, 4, 4, 0), (0, -4, 4, 8, -8, 24)),
+        filter=((1, 0, 0), (0, 0, 1), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4)),
+        output=((6, 0, -4, -4, 1, 1), (0, 0, -4, 4, 2, -2), (0, 0, -4, -4, 4, 4), (0, 24, -4, 4, 8, -8)),
     ),
 }
+
+#: Results of the smallest tiles.
+SMALL = min(TRANSFORMS)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Tiles along one axis: `count` of them from result `start` on, the last of which may reach behind the image."""
+
+    transform: Transform
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """`count` tiles of one shape, image by image and row by row; `first` of all is the first one."""
+
+    rows: Extent
+    columns: Extent
+    first: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        """The number of the tile behind the last one."""
+        return self.first + self.count
+
+    @property
+    def total(self) -> int:
+        """What the transform of results makes of the convolution."""
+        return self.rows.transform.total * self.columns.transform.total
+
+    @property
+    def points(self) -> int:
+        """Products by element of one tile."""
+        return self.rows.transform.patch * self.columns.transform.patch
+
+
+@dataclass(frozen=True)
+class Band:
+    """The points of some rows and columns, where tiles from `first` to `end` are multiplied."""
+
+    rows: range
+    columns: range
+    first: int
+    end: int
+
+    @property
+    def points(self) -> int:
+        """How many they are."""
+        return len(self.rows) * len(self.columns)
 
 
 @dataclass(frozen=True)
 class WinogradSpec(KernelSpec):
     """The 3x3 convolution `conv`, of stride 1 and a single group, by tiles of `size` x `size` results.
 
-    `pack` takes the same arrays; ``weight`` holds the transformed filters as int16.
+    Where one or two rows or columns of results are left, tiles there have two. `pack` takes the same arrays. Filters
+    are `stored` transformed: ``weight`` holds them, as int16; otherwise it holds their bytes, and each task transforms
+    those of its channels, a pair of rows of points at a time.
     """
 
     conv: ConvSpec
     size: int
+    stored: bool = True
 
     @property
     def transform(self) -> Transform:
+        """That of the largest tiles."""
         return TRANSFORMS[self.size]
+
+    @property
+    def points(self) -> int:
+        """Points of the largest tiles."""
+        return self.transform.patch**2
 
     @property
     def args(self) -> tuple[Arg, ...]:
@@ -108,6 +163,7 @@ class WinogradSpec(KernelSpec):
             x,
             weight,
             Arg("patches", "int16", "scratch", max(plan.patch_bytes for plan in plans)),
+            *([] if self.stored else [Arg("filters", "int16", "scratch", max(plan.stage_bytes for plan in plans))]),
             Arg("products", "int32", "scratch", max(plan.product_bytes for plan in plans)),
             *rest,
         )
@@ -126,37 +182,69 @@ class WinogradSpec(KernelSpec):
     def alternatives(self, isa: Isa) -> tuple[KernelSpec, ...]:
         # What is exact for large tiles is so for small ones: their results are smaller multiples of the convolution's.
         smaller = [replace(self, size=size) for size in TRANSFORMS if size < self.size]
-        return (self.conv, *smaller, *self.conv.alternatives(isa)[:1])
+        return (self.conv, replace(self, stored=not self.stored), *smaller, *self.conv.alternatives(isa)[:1])
 
-    @property
-    def columns(self) -> int:
-        """Tiles in a row."""
-        return -(-self.conv.out_w // self.size)
+    @functools.cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """All tiles, in an order in which those that have a point follow each other."""
+        high, *low = self._extents(self.conv.out_h)
+        wide, *narrow = self._extents(self.conv.out_w)
+        order = [(r, wide) for r in low] + [(high, wide)] + [(high, c) for c in narrow]
+        order += [(r, c) for r in low for c in narrow]
+        found: list[Region] = []
+        for rows, columns in order:
+            first = found[-1].end if found else 0
+            found.append(Region(rows, columns, first, self.conv.batch * rows.count * columns.count))
+        return tuple(found)
 
-    @property
-    def rows(self) -> int:
-        """Rows of tiles of an image."""
-        return -(-self.conv.out_h // self.size)
+    def _extents(self, length: int) -> list[Extent]:
+        """The largest tiles that an axis of `length` results has room for, and a smaller one for what they leave."""
+        whole, rest = divmod(length, self.size)
+        if not 0 < rest <= SMALL:
+            return [Extent(self.transform, 0, whole + (rest > 0))]
+        left = Extent(TRANSFORMS[SMALL], whole * self.size, 1)
+        return [Extent(self.transform, 0, whole), left] if whole else [left]
 
     @property
     def tiles(self) -> int:
         """Tiles of all images."""
-        return self.conv.batch * self.rows * self.columns
+        return self.regions[-1].end
+
+    @functools.cached_property
+    def bands(self) -> tuple[Band, ...]:
+        """All points, by the tiles that have them and, unless filters are `stored`, by pairs of rows."""
+        regions = self.regions
+        heights = sorted({region.rows.transform.patch for region in regions})
+        widths = sorted({region.columns.transform.patch for region in regions})
+        found: list[Band] = []
+        for top, bottom in itertools.pairwise([0, *heights]):
+            step = bottom - top if self.stored else 2
+            for row, (left, right) in itertools.product(range(top, bottom, step), itertools.pairwise([0, *widths])):
+                having = [
+                    region
+                    for region in regions
+                    if region.rows.transform.patch >= bottom and region.columns.transform.patch >= right
+                ]
+                found.append(Band(range(row, row + step), range(left, right), having[0].first, having[-1].end))
+        return tuple(found)
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_winograd(self, isa)
-        weight, filters = arrays["weight"].astype("int32"), np.array(self.transform.filter, "int32")
-        points = np.einsum("ia,ocab,jb->ijco", filters, weight, filters).reshape(
-            self.transform.points, *weight.shape[1::-1]
-        )
-        full = np.zeros((self.transform.points, plan.depth, plan.blocks * plan.width), "int16")
-        full[:, : points.shape[1], : points.shape[2]] = points
-        blocks = full.reshape(
-            self.transform.points, plan.depth // plan.dot.step, plan.dot.step, plan.blocks, plan.width
-        )
-        packed = blocks.transpose(3, 0, 1, 4, 2) if plan.dot.unit == 2 else blocks.transpose(3, 0, 1, 2, 4)
+        taps = arrays["weight"].transpose(2, 3, 1, 0)
+        if self.stored:
+            factors = np.array(self.transform.filter, "int32")
+            taps = np.einsum("ia,abco,jb->ijco", factors, taps.astype("int32"), factors).astype("int16")
+        full = np.zeros((taps.shape[0] * taps.shape[1], plan.depth, plan.blocks * plan.width), taps.dtype)
+        full[:, : taps.shape[2], : taps.shape[3]] = taps.reshape(-1, *taps.shape[2:])
+        steps = full.reshape(len(full), plan.depth // plan.dot.step, plan.dot.step, plan.blocks, plan.width)
+        blocks = steps.transpose(3, 0, 1, 4, 2) if plan.dot.unit == 2 else steps.transpose(3, 0, 1, 2, 4)
+        packed = blocks.reshape(plan.blocks, len(full), -1)
+        if self.stored:
+            weight: Array = np.pad(packed, ((0, 0), (0, 0), (0, plan.filter_step - packed.shape[2])))
+        else:
+            weight = packed.reshape(plan.blocks, len(full), -1, 2 * isa.lanes).transpose(0, 2, 1, 3)
         return {
-            "weight": np.ascontiguousarray(packed).reshape(-1).view("int8"),
+            "weight": np.ascontiguousarray(weight).reshape(-1).view("int8"),
             **self.conv.pack_epilogue(plan.blocks * plan.width, isa, arrays),
         }
 
@@ -166,9 +254,11 @@ class WinogradSpec(KernelSpec):
 
 @dataclass(frozen=True)
 class WinogradPlan:
-    """How it is cut: `groups` of `units` register tiles each, by `chunks` of `chunk_blocks` channel blocks.
+    """How it is cut: `groups` of tiles, `units` register tiles each, by `chunks` of `chunk_blocks` channel blocks.
 
-    A register tile is ``tile.units`` tiles of results by ``tile.vectors`` channel vectors, at one point.
+    A register tile is ``tile.units`` tiles of results by ``tile.vectors`` channel vectors, at one point: `steps` of
+    them are all of a block. There is `room` for more tiles than a group has: those beside the last one that has a point
+    are multiplied too, and not used.
     """
 
     dot: Dot
@@ -180,6 +270,8 @@ class WinogradPlan:
     chunk_blocks: int
     units: int
     groups: int
+    steps: int
+    room: int
 
     @property
     def width(self) -> int:
@@ -196,45 +288,113 @@ class WinogradPlan:
         return self.units * self.tile.units
 
     @property
+    def patch_step(self) -> int:
+        """Words from the patches at one point to those at the next."""
+        return _apart(self.room * self.depth, 2)
+
+    @property
+    def filter_step(self) -> int:
+        """Words from the transformed filters of a block at one point to those at the next."""
+        return _apart(self.depth * self.width, 2)
+
+    @property
+    def product_step(self) -> int:
+        """Products of a block from one point to the next."""
+        return _apart(self.room * self.width, 4)
+
+    @property
     def patch_bytes(self) -> int:
         """Transformed patches of one task."""
-        return 2 * self.points * self.group_tiles * self.depth
+        return 2 * self.points * self.patch_step
 
     @property
     def filter_bytes(self) -> int:
         """Transformed filters of all channels."""
-        return 2 * self.points * self.depth * self.blocks * self.width
+        return 2 * self.points * self.blocks * self.filter_step
+
+    @property
+    def stage_bytes(self) -> int:
+        """Transformed filters of one channel block and one pair of rows."""
+        return 2 * 2 * math.isqrt(self.points) * self.filter_step
 
     @property
     def product_bytes(self) -> int:
         """Products of one task and channel block."""
-        return 4 * self.points * self.group_tiles * self.width
+        return 4 * self.points * self.product_step
+
+
+def _apart(count: int, size: int) -> int:
+    """At least `count` elements of `size` bytes, an odd number of cache lines.
+
+    What is computed at once belongs to all points, and lines of an even distance share few places of a cache.
+    """
+    return (-(-count * size // CACHE_LINE) | 1) * CACHE_LINE // size
 
 
 @functools.cache
 def plan_winograd(spec: WinogradSpec, isa: Isa) -> WinogradPlan:
-    """Cut a convolution for one ISA level.
+    """Cut a convolution for one ISA level: what takes least on few threads, with enough tasks for more.
 
-    Filters are read once for each group of tiles, and patches are transformed once for each chunk of channels.
+    Patches are transformed once for each group and thread, filters that are not stored once for each group.
     """
-    conv, dot = spec.conv, word_dot(isa)
+    options = list(_plans(spec, isa))
+    enough = min(LEAST_TASKS, max(option.groups * option.chunks for option in options))
+    near = [option for option in options if option.patch_bytes <= PATCH_CACHE] or options
+    shared = [option for option in near if option.groups * option.chunks >= enough] or near
+    return min(shared, key=lambda option: _cycles(spec, isa, option))
+
+
+def _plans(spec: WinogradSpec, isa: Isa) -> Iterator[WinogradPlan]:
+    dot = word_dot(isa)
     assert dot is not None, f"{isa.name} multiplies bytes much faster than words"
-    vectors = -(-conv.out_channels // isa.lanes)
-    tile, _ = choose_tile(dot, spec.tiles, 1, 1, vectors)
-    rows, blocks = -(-spec.tiles // tile.units), -(-vectors // tile.vectors)
-    depth = round_up(conv.in_channels, 2 * isa.lanes)
+    all_vectors = -(-spec.conv.out_channels // isa.lanes)
+    depth = round_up(spec.conv.in_channels, 2 * isa.lanes)
+    dot = replace(dot, streamed=dot.weight_bytes * depth * isa.lanes > STREAMED)
+    for tiles, vectors in itertools.product(parts(spec.tiles), range(1, min(all_vectors, MOST_VECTORS) + 1)):
+        units = _tile_units(spec, dot, tiles, vectors)
+        if units is None:
+            continue
+        count, blocks = -(-tiles // units), -(-all_vectors // vectors)
+        steps, room = _multiplied(spec, count * units, units)
+        for chunk_blocks in parts(blocks):
+            plan = WinogradPlan(
+                dot=dot,
+                tile=Tile(units, vectors),
+                lanes=isa.lanes,
+                points=spec.points,
+                depth=depth,
+                blocks=blocks,
+                chunk_blocks=chunk_blocks,
+                units=count,
+                groups=-(-spec.tiles // (count * units)),
+                steps=steps,
+                room=room,
+            )
+            if plan.groups * plan.chunks <= MOST_TASKS or count == 1:
+                yield plan
 
-    def plan(groups: int, chunks: int) -> WinogradPlan:
-        units, chunk_blocks = -(-rows // groups), -(-blocks // chunks)
-        return WinogradPlan(
-            dot, tile, isa.lanes, spec.transform.points, depth, blocks, chunk_blocks, units, -(-rows // units)
-        )
 
-    options = [plan(groups, chunks) for groups in range(1, rows + 1) for chunks in range(1, blocks + 1)]
-    most = max(option.groups * option.chunks for option in options)
-    enough = [option for option in options if option.groups * option.chunks >= min(most, LEAST_TASKS)]
-    near = [option for option in enough if option.patch_bytes <= PATCH_CACHE] or enough
-    return min(near, key=lambda option: _moved(spec, isa, option))
+def _tile_units(spec: WinogradSpec, dot: Dot, tiles: int, vectors: int) -> int | None:
+    """How many tiles a register tile of `vectors` vectors best takes, in groups of `tiles`."""
+    shares = [(band.points, -(-(band.end - band.first) * tiles // spec.tiles)) for band in spec.bands]
+    sizes = [units for units in range(1, min(tiles, MOST_UNITS) + 1) if dot.fits(units, 1, vectors)]
+
+    def cost(units: int) -> float:
+        return sum(points * -(-share // units) for points, share in shares) * dot.cost(units, 1, vectors)
+
+    return min(sizes, key=cost, default=None)
+
+
+def _multiplied(spec: WinogradSpec, group_tiles: int, units: int) -> tuple[int, int]:
+    """Register tiles of a channel block, at all points and of all groups, and how many tiles of a group they reach."""
+    begins = np.arange(0, spec.tiles, group_tiles)
+    steps, reach = 0, group_tiles
+    for band in spec.bands:
+        low = np.clip(band.first - begins, 0, group_tiles)
+        used = -(-np.maximum(np.minimum(band.end - begins, group_tiles) - low, 0) // units)
+        steps += band.points * int(used.sum())
+        reach = max(reach, int((low + used * units).max()))
+    return steps, reach
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------
@@ -244,8 +404,8 @@ def plan_winograd(spec: WinogradSpec, isa: Isa) -> WinogradPlan:
 class _Rates:
     """What an ISA level does in a cycle, and ARM with an instruction.
 
-    Multiply-accumulates of bytes, as direct convolutions reach them, and of words; `transforms` is how much longer than
-    x86 it takes for the transforms of a vector.
+    Multiply-accumulates of bytes, as direct convolutions reach them, and instructions by the count of `Dot.cost`;
+    `transforms` is how much longer than x86 it takes for the transforms of a vector.
     """
 
     direct: float
@@ -254,18 +414,17 @@ class _Rates:
 
 
 _RATES = {
-    "avx2": _Rates(21, 21),
-    "avxvnni": _Rates(58, 30),
-    "avx512vnni": _Rates(110, 60),
-    "neon": _Rates(4.4, 3.4, 2.0),
+    "avx2": _Rates(21, 3.0),
+    "avxvnni": _Rates(58, 2.3),
+    "avx512vnni": _Rates(110, 2.15),
+    "neon": _Rates(4.4, 0.96, 2.0),
 }
-#: Cycles of x86 for the transform of a vector of patches, and of results, by the size of tiles.
-PATCH = {2: 60, 4: 150}
-RESULT = {2: 60, 4: 190}
+#: Cycles of x86 for the transform of a vector of patches, of filters, and of results, by the points of a tile.
+PATCH, FILTER, RESULT = 4.1, 3.3, 5.0
 #: Filters of more bytes come from further away than the second-level cache, and how many bytes then come in a cycle.
 CACHE, NEAR, FAR = 1_500_000, 32, 8
-#: What patches of one task may take of that cache.
-PATCH_CACHE = 400_000
+#: What patches of one task may take: they stream from a cache, while filters stay in one.
+PATCH_CACHE = 800_000
 #: Tasks that a kernel has at least, so that threads share it.
 LEAST_TASKS = 8
 
@@ -275,29 +434,47 @@ def _reading(size: int, times: int) -> float:
     return size / FAR + (times - 1) * size / (NEAR if size <= CACHE else FAR)
 
 
-def _moved(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
-    """Cycles for reading filters and transforming patches."""
-    patches = plan.chunks * spec.tiles * plan.depth / (2 * isa.lanes)
-    return _reading(plan.filter_bytes, plan.groups) + patches * PATCH[spec.size] * _RATES[isa.name].transforms
+def _filters(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
+    """Cycles for the filters of all groups."""
+    if spec.stored:
+        return _reading(plan.filter_bytes, plan.groups)
+    words = plan.depth * plan.blocks * plan.width
+    transforms = plan.groups * words / (2 * isa.lanes) * spec.points * FILTER * _RATES[isa.name].transforms
+    return _reading(9 * words, plan.groups) + transforms
 
 
+def _cycles(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
+    """Processor cycles of a call, on average over some numbers of threads that end together."""
+    rates, vectors = _RATES[isa.name], -(-spec.conv.out_channels // isa.lanes)
+    points = sum(region.points * region.count for region in spec.regions) * rates.transforms
+    step = plan.dot.cost(plan.tile.units, 1, plan.tile.vectors) * plan.depth / plan.dot.step
+    work = plan.steps * plan.blocks * step / rates.words + points * vectors * RESULT
+    work += plan.groups * plan.blocks * plan.patch_bytes / NEAR + _filters(spec, isa, plan)
+    block = work / (plan.groups * plan.blocks)
+    patches = points * plan.depth / (2 * isa.lanes) * PATCH / plan.groups
+    chunks = [min(plan.chunk_blocks, plan.blocks - first) for first in range(0, plan.blocks, plan.chunk_blocks)]
+    ends = np.cumsum([0, *(plan.groups * [count * block + patches for count in chunks])])
+    slowest = [np.diff(ends[(len(ends) - 1) * np.arange(n + 1) // n]).max() * n for n in THREADS if n > 1]
+    alone = plan.groups * (plan.blocks * block + patches)
+    return float(np.mean([alone, *slowest]))
+
+
+@functools.cache
 def gain(spec: WinogradSpec, isa: Isa) -> float:
     """How many times faster than the direct kernel."""
-    conv, plan, rates = spec.conv, plan_winograd(spec, isa), _RATES[isa.name]
-    products = plan.points * plan.depth * plan.blocks * plan.width * plan.groups * plan.group_tiles
-    results = spec.tiles * -(-conv.out_channels // isa.lanes) * RESULT[spec.size] * rates.transforms
-    filtered = products / rates.words + results + _moved(spec, isa, plan)
-    direct = plan_conv(conv, isa)
+    conv, direct = spec.conv, plan_conv(spec.conv, isa)
     filters = 9 * conv.in_channels * conv.out_channels * direct.dot.weight_bytes
-    return (conv.macs / rates.direct + _reading(filters, 1)) / filtered
+    cycles = conv.macs / _RATES[isa.name].direct + _reading(filters, 1)
+    return cycles / _cycles(spec, isa, plan_winograd(spec, isa))
 
 
 # Choosing ------------------------------------------------------------------------------------------------------------
 
-#: Bytes of filters of one layer above which the memory they take is not worth the time.
-MOST_BYTES = 2_400_000
-#: Below this it is not worth the memory either. Processors that multiply half as fast gain 1.6 where 1.09 is estimated.
-LEAST_GAIN = 1.08
+#: Bytes of stored filters of one layer above which the memory they take is not worth the time, and how many times as
+#: fast as with filters that are not stored.
+MOST_BYTES, LEAST_SAVED = 2_400_000, 1.03
+#: What is worth it. Processors that multiply half as fast gain 1.3 where 0.98 is estimated, and 1.5 where it is 1.2.
+LEAST_GAIN = 0.95
 
 
 def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None, float]:
@@ -305,15 +482,27 @@ def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None
     kernel = (conv.kernel_h, conv.kernel_w, conv.stride_h, conv.stride_w, conv.dilation_h, conv.dilation_w, conv.groups)
     if word_dot(isa) is None or kernel != (3, 3, 1, 1, 1, 1, 1):
         return None, 1.0
-    options = [WinogradSpec(conv, size) for size, transform in TRANSFORMS.items() if exact(transform, isa, weight)]
-    gains = {option: gain(option, isa) for option in options if plan_winograd(option, isa).filter_bytes <= MOST_BYTES}
+    sizes = [size for size, transform in TRANSFORMS.items() if exact(transform, isa, weight)]
+    gains = {option: gain(option, isa) for option in (WinogradSpec(conv, size, stored=False) for size in sizes)}
+    for size in sizes:
+        option = WinogradSpec(conv, size)
+        if plan_winograd(option, isa).filter_bytes <= MOST_BYTES:
+            gains[option] = gain(option, isa) / LEAST_SAVED
     best = max(gains, key=lambda option: gains[option], default=None)
     return (best, gains[best]) if best is not None and gains[best] >= LEAST_GAIN else (None, 1.0)
 
 
 def exact(transform: Transform, isa: Isa, weight: Array) -> bool:
-    """Whether every result, a sum of products of `weight` and any activations, survives the arithmetic modulo 2**32."""
+    """Whether every result, a sum of products of `weight` and any activations, survives the arithmetic modulo 2**32.
+
+    The odd factor of `Transform.total` is divided by exactly; the power of two takes the upper bits.
+    """
     rows = weight.reshape(len(weight), -1).astype("int64")
     above, below = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
     largest = np.maximum(isa.act_max * above - isa.act_min * below, isa.act_max * below - isa.act_min * above)
-    return bool(largest.max() < 2 ** (31 - transform.shift))
+    return bool(largest.max() < 2 ** (31 - power_of_two(transform.total**2)))
+
+
+def power_of_two(value: int) -> int:
+    """How many times 2 divides `value`."""
+    return (value & -value).bit_length() - 1

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from tvm import tirx
 
-from ...builder import Builder, Expr, Index, cast, const, i64, reinterpret, vector
+from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, reinterpret, vector
 from ...isa import Isa, vector_ops
-from ..base import StridedView, emitter
+from ..base import CACHE_LINE, StridedView, emitter
 from ..tiling import Runs
-from ..winograd import Matrix, WinogradSpec, plan_winograd
+from ..winograd import Band, Extent, Matrix, Region, WinogradSpec, plan_winograd, power_of_two
 from .dots import Operands, word_dots
 from .epilogue import EpilogueEmitter
+
+#: How many bytes of filters are asked for before they are transformed.
+AHEAD = 4096
 
 
 @emitter(WinogradSpec)
@@ -27,7 +32,9 @@ class _WinogradEmitter:
         self.spec, self.conv, self.transform = spec, spec.conv, spec.transform
         self.plan, self.isa = plan_winograd(spec, isa), isa
         self.b, self.ops = Builder(symbol), vector_ops(isa)
-        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args} | {"weight": "int16"}
+        dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args}
+        if spec.stored:
+            dtypes["weight"] = "int16"
         self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
         self.epilogue = EpilogueEmitter(self.b, self.ops, self.conv.epilogue, self.buffers)
 
@@ -35,185 +42,240 @@ class _WinogradEmitter:
         """The PrimFunc."""
         b, plan = self.b, self.plan
         with b.tasks() as task:
-            chunk, group = b.split(task, plan.groups)
+            group, chunk = b.split(task, plan.chunks)
             first = b.let(group * plan.group_tiles)
-            count = b.let(tirx.Min(i64(plan.group_tiles), i64(self.spec.tiles) - first))
-            with b.loop(0, count, "tile") as tile:
-                self._patch(tile, b.let(first + tile))
+            # The patches of a group stay for all chunks of channels that a thread takes.
+            with b.when(tirx.Or(chunk.equal(i64(0)), task.equal(cast("int64", b.begin)))):
+                for region in self.spec.regions:
+                    with self._tiles(first, region) as tile:
+                        self._patch(region, tile, b.let(first + tile - region.first))
             low = b.let(chunk * plan.chunk_blocks)
             high = b.let(tirx.Min(low + plan.chunk_blocks, i64(plan.blocks)))
             with b.loop(low, high, "block") as block:
-                self._products(block, count)
-                with b.loop(0, count, "tile") as tile:
-                    self._results(tile, b.let(first + tile), block)
+                for rows, bands in itertools.groupby(self.spec.bands, key=lambda band: band.rows):
+                    filters, start = self._filters(block, rows)
+                    for band in bands:
+                        self._products(band, filters, start, first)
+                for region in self.spec.regions:
+                    with self._tiles(first, region) as tile:
+                        self._results(region, tile, b.let(first + tile - region.first), block)
         return b.finish(self.spec.noalias)
 
-    def _place(self, number: Expr) -> tuple[Expr, Expr, Expr]:
-        """Image, row and column of a tile of results."""
-        image, rest = self.b.split(number, self.spec.rows * self.spec.columns)
-        return (image, *self.b.split(rest, self.spec.columns))
+    def _within(self, first: Expr, tiles: Region | Band) -> tuple[Expr, Expr]:
+        """Where those of `tiles` begin and end, in the group of tile `first`, that belong to it: maybe none."""
+        b = self.b
+        low = b.let(tirx.Max(i64(tiles.first) - first, i64(0))) if tiles.first else i64(0)
+        high = b.let(tirx.Min(i64(tiles.end) - first, i64(self.plan.group_tiles)))
+        return low, high if tiles.end == self.spec.tiles and not tiles.first else b.let(tirx.Max(low, high))
+
+    def _tiles(self, first: Expr, region: Region) -> AbstractContextManager[Expr]:
+        """A loop over the tiles of a region that belong to the group."""
+        return self.b.loop(*self._within(first, region), "tile")
+
+    def _place(self, region: Region, number: Expr) -> tuple[Expr, Expr, Expr]:
+        """Image, row and column of a tile of results, which is `number` of its region."""
+        image, rest = self.b.split(number, region.rows.count * region.columns.count)
+        return (image, *self.b.split(rest, region.columns.count))
 
     # Patches ----------------------------------------------------------------------------------------------------------
 
-    def _patch(self, tile: Expr, number: Expr) -> None:
-        """Transform the patch of tile `number` of all, which is `tile` of the task, all channels of it."""
-        b, conv, plan, size, patch = self.b, self.conv, self.plan, self.spec.size, self.transform.patch
-        image, row, column = self._place(number)
+    def _patch(self, region: Region, tile: Expr, number: Expr) -> None:
+        """Transform a patch, all channels of it: tile `number` of a region, which is `tile` of the task."""
+        b, conv, plan = self.b, self.conv, self.plan
+        image, row, column = self._place(region, number)
         lanes = 2 * self.ops.lanes
         start = b.let(image * conv.input.batch + conv.input.offset)
-        rows = [self._line(row * size + at, conv.out_h, conv.input.row) for at in range(patch)]
-        columns = [self._line(column * size + at, conv.out_w, conv.input.pixel) for at in range(patch)]
+        rows = self._lines(region.rows, row, conv.out_h, conv.input.row)
+        columns = self._lines(region.columns, column, conv.out_w, conv.input.pixel)
         firsts = [b.let(start + place) for place in rows]
         target = b.let(tile * plan.depth)
         with b.loop(0, plan.depth // lanes, "channels") as vector_number:
             channel = b.let(vector_number * lanes)
             done = [
                 self._transformed(
-                    self.transform.input,
-                    [self._words(firsts[i] + (columns[j] + channel), lanes) for i in range(patch)],
+                    region.rows.transform.input, [self._words(first + (place + channel), lanes) for first in firsts]
                 )
-                for j in range(patch)
+                for place in columns
             ]
-            for i in range(patch):
-                points = self._transformed(self.transform.input, [done[j][i] for j in range(patch)])
+            for i in range(len(rows)):
+                points = self._transformed(region.columns.transform.input, [column[i] for column in done])
                 for j, value in enumerate(points):
-                    place = target + channel + (i * patch + j) * plan.group_tiles * plan.depth
+                    place = target + channel + (i * self.transform.patch + j) * plan.patch_step
                     b.store(self.buffers["patches"], place, value, lanes)
 
-    def _line(self, number: Expr, count: int, stride: int) -> Expr:
-        """The distance of an input row or column; what lies behind the last one changes no result that is kept."""
-        inside = number if count % self.spec.size == 0 else tirx.Min(number, i64(count + 1))
-        return self.b.let(inside * stride)
+    def _lines(self, extent: Extent, tile: Expr, length: int, stride: int) -> list[Expr]:
+        """Where the rows or columns of a patch are; what lies behind the last one changes no result that is kept."""
+        size, places = extent.transform.size, range(extent.start, extent.start + extent.transform.patch)
+        lines = [tile * size + place for place in places]
+        if extent.start + extent.count * size > length:
+            lines = [tirx.Min(line, i64(length + 1)) for line in lines]
+        return [self.b.let(line * stride) for line in lines]
 
     def _words(self, place: Index, lanes: int) -> Expr:
         return self.b.let(cast(vector("int16", lanes), self.buffers["x"].load(place, lanes)))
 
+    # Filters ----------------------------------------------------------------------------------------------------------
+
+    def _filters(self, block: Expr, rows: range) -> tuple[Buffer, Expr]:
+        """Where the filters of a block for the points of `rows` are: as they are stored, or transformed here."""
+        b, plan, patch, matrix = self.b, self.plan, self.transform.patch, self.transform.filter
+        lanes, count = 2 * self.ops.lanes, plan.depth * plan.width
+        if self.spec.stored:
+            return self.buffers["weight"], b.let((block * plan.points + rows.start * patch) * plan.filter_step)
+        start = b.let(block * (9 * count))
+        with b.loop(0, count // lanes, "filters") as at:
+            taps, target = b.let(start + at * (9 * lanes)), b.let(at * lanes)
+            if rows.start == 0:
+                for line in range(0, 9 * lanes, CACHE_LINE):
+                    b.prefetch(self.buffers["weight"], taps + AHEAD + line)
+            columns = [
+                self._pair(matrix, rows.start, [self._tap(taps + (i * 3 + j) * lanes) for i in range(3)])
+                for j in range(3)
+            ]
+            for i in range(2):
+                for j, value in enumerate(self._transformed(matrix, [column[i] for column in columns])):
+                    b.store(self.buffers["filters"], target + (i * patch + j) * plan.filter_step, value, lanes)
+        return self.buffers["filters"], i64(0)
+
+    def _tap(self, place: Index) -> Expr:
+        lanes = 2 * self.ops.lanes
+        return self.b.let(cast(vector("int16", lanes), self.buffers["weight"].load(place, lanes)))
+
     # Products ---------------------------------------------------------------------------------------------------------
 
-    def _products(self, block: Expr, count: Expr) -> None:
-        """Multiply the patches of the task and the filters of a block, point by point."""
-        b, plan, buffers = self.b, self.plan, self.buffers
+    def _products(self, band: Band, filters: Buffer, start: Expr, first: Expr) -> None:
+        """Multiply patches of the task and filters at the points of a band, whose rows begin at element `start`."""
+        b, plan, buffers, patch = self.b, self.plan, self.buffers, self.transform.patch
         runs = Runs(1, 1, plan.depth, plan.depth, plan.dot.step)
-        operands = Operands(buffers["patches"], buffers["weight"], None, runs, 0, 0, plan.tile.vectors)
+        operands = Operands(buffers["patches"], filters, None, runs, 0, 0, plan.tile.vectors)
         dots = word_dots(plan.dot, b, self.ops, operands)
         units, lanes = plan.tile.units, self.ops.lanes
-        used = b.let(tirx.floordiv(count + (units - 1), i64(units)))
-        with b.loop(0, plan.points, "point") as point:
-            weight = b.let((block * plan.points + point) * (plan.depth * plan.width))
-            with b.loop(0, used, "unit") as unit:
-                first = b.let(point * plan.group_tiles + unit * units)
+        low, high = self._within(first, band)
+        count = b.let(tirx.truncdiv(high - low + (units - 1), i64(units)))
+        with b.loop(0, band.points, "point") as point:
+            row, column = b.split(point, len(band.columns))
+            number = b.let(row * patch + column + band.columns.start)
+            weight = b.let(start + number * plan.filter_step)
+            number = b.let(number + band.rows.start * patch)
+            with b.loop(0, count, "unit") as unit:
+                tile = b.let(low + unit * units)
                 offsets = [at * plan.depth for at in range(units)]
-                sums = dots.accumulate(b.let(first * plan.depth), offsets, weight, i64(0))
-                for at, row in enumerate(sums):
-                    for v, value in enumerate(row):
-                        b.store(buffers["products"], (first + at) * plan.width + v * lanes, value, lanes)
+                sums = dots.accumulate(b.let(number * plan.patch_step + tile * plan.depth), offsets, weight, i64(0))
+                target = b.let(number * plan.product_step + tile * plan.width)
+                for at, values in enumerate(sums):
+                    for v, value in enumerate(values):
+                        b.store(buffers["products"], target + (at * plan.width + v * lanes), value, lanes)
 
     # Results ----------------------------------------------------------------------------------------------------------
 
-    def _results(self, tile: Expr, number: Expr, block: Expr) -> None:
+    def _results(self, region: Region, tile: Expr, number: Expr, block: Expr) -> None:
         """The results of one tile and channel block."""
         b, conv, plan, lanes = self.b, self.conv, self.plan, self.ops.lanes
         vectors = self.ops.vectors_of(conv.out_channels)
-        image, row, column = self._place(number)
+        place = self._place(region, number)
         first = b.let(block * plan.tile.vectors)
         last = b.let(tirx.Min(first + plan.tile.vectors, i64(vectors)))
-        with b.loop(first, last, "vector") as place:
-            channel = b.let(place * lanes)
-            at = b.let(tile * plan.width + (place - first) * lanes)
-            values = self._convolved(at, channel)
+        with b.loop(first, last, "vector") as at:
+            channel = b.let(at * lanes)
+            values = self._convolved(region, b.let(tile * plan.width + (at - first) * lanes), channel)
             rest = conv.out_channels - (vectors - 1) * lanes
             if rest != lanes and vectors > 1:
-                with b.when(place < vectors - 1):
-                    self._store(values, image, row, column, channel, lanes)
-            with b.when(place >= (0 if rest == lanes else vectors - 1)):
-                self._store(values, image, row, column, channel, rest)
+                with b.when(at < vectors - 1):
+                    self._store(region, values, place, channel, lanes)
+            with b.when(at >= (0 if rest == lanes else vectors - 1)):
+                self._store(region, values, place, channel, rest)
 
-    def _convolved(self, at: Expr, channel: Expr) -> list[list[Expr]]:
+    def _convolved(self, region: Region, at: Expr, channel: Expr) -> list[list[Expr]]:
         """The accumulators of a tile, row by row, bias included."""
-        b, plan, patch, transform = self.b, self.plan, self.transform.patch, self.transform
-        step = plan.group_tiles * plan.width
+        b, step, products, lanes = self.b, self.plan.product_step, self.buffers["products"], self.ops.lanes
+        rows, columns = region.rows.transform, region.columns.transform
         done = [
             self._combined(
-                [
-                    b.let(self.buffers["products"].load(at + (i * patch + j) * step, self.ops.lanes))
-                    for i in range(patch)
-                ]
+                rows.output,
+                [b.let(products.load(at + (i * self.transform.patch + j) * step, lanes)) for i in range(rows.patch)],
             )
-            for j in range(patch)
+            for j in range(columns.patch)
         ]
-        bias = b.let(self.buffers["bias"].load(channel, self.ops.lanes))
-        rows = [self._combined([done[j][i] for j in range(patch)]) for i in range(transform.size)]
-        return [[b.let(self._divided(value) + bias) for value in row] for row in rows]
+        bias = b.let(self.buffers["bias"].load(channel, lanes))
+        lines = [self._combined(columns.output, [column[i] for column in done]) for i in range(rows.size)]
+        return [[b.let(self._divided(value, region.total) + bias) for value in line] for line in lines]
 
-    def _divided(self, value: Expr) -> Expr:
-        """What `total` times the accumulator is the multiple of."""
-        if self.transform.inverse != 1:
-            value = value * self.ops.const_i32(self.transform.inverse)
-        return tirx.shift_right(self._fence(value), self.ops.const_i32(self.transform.shift))
+    def _divided(self, value: Expr, total: int) -> Expr:
+        """The quotient of a multiple of `total`: what is odd in it is divided by modulo 2**32."""
+        shift = power_of_two(total)
+        if total >> shift != 1:
+            inverse = pow(total >> shift, -1, 2**32)
+            value = value * self.ops.const_i32(inverse - (inverse >> 31 << 32))
+        return tirx.shift_right(self._fence(value), self.ops.const_i32(shift))
 
     def _fence(self, value: Expr) -> Expr:
         """Keep LLVM from concluding that sums of int32, which it may think never wrap around, are small."""
         return reinterpret(self.ops.i32, self.ops.fence(reinterpret(self.ops.f32, value)))
 
-    def _store(self, values: list[list[Expr]], image: Expr, row: Expr, column: Expr, channel: Expr, count: int) -> None:
+    def _store(
+        self, region: Region, values: list[list[Expr]], place: tuple[Expr, Expr, Expr], channel: Expr, count: int
+    ) -> None:
         """Finish the pixels of a tile that lie within the image."""
-        b, conv, size = self.b, self.conv, self.spec.size
-        scale = self.epilogue.scale(channel, count)
-        out = self._pixel(conv.output, image, row, column, channel)
-        residual = self._pixel(conv.epilogue.residual or StridedView(0, 0, 0), image, row, column, channel)
+        b, conv = self.b, self.conv
         steps = conv.epilogue.residual or StridedView(0, 0, 0)
+        scale = self.epilogue.scale(channel, count)
+        out, residual = (self._pixel(region, view, place, channel) for view in (conv.output, steps))
+        width, height = region.columns.transform.size, region.rows.transform.size
+        tail = region.columns.start + region.columns.count * width - conv.out_w
+        _, row, column = place
 
-        def line(i: int) -> None:
+        def line(i: int, pixels: int) -> None:
             places = [
                 (out + (i * conv.output.row + j * conv.output.pixel), residual + (i * steps.row + j * steps.pixel))
-                for j in range(size)
+                for j in range(pixels)
             ]
-            whole, tail = divmod(conv.out_w, size)
-            if tail == 0 or whole:
-                with b.when(column < whole):
-                    self.epilogue.store_pixels([[v] for v in values[i]], scale, places, count)
-            if tail:
-                with b.when(column == whole):
-                    self.epilogue.store_pixels([[v] for v in values[i][:tail]], scale, places[:tail], count)
+            self.epilogue.store_pixels([[value] for value in values[i][:pixels]], scale, places, count)
 
-        for i in range(size):
-            if i == 0 or conv.out_h % size == 0:
-                line(i)
-            else:
-                with b.when(row * size + i < conv.out_h):
-                    line(i)
+        for i in range(height):
+            last = region.rows.start + (region.rows.count - 1) * height + i
+            with nullcontext() if last < conv.out_h else b.when(row < region.rows.count - 1):
+                if tail <= 0:
+                    line(i, width)
+                    continue
+                if region.columns.count > 1:
+                    with b.when(column < region.columns.count - 1):
+                        line(i, width)
+                with b.when(column.equal(i64(region.columns.count - 1))):
+                    line(i, width - tail)
 
-    def _pixel(self, view: StridedView, image: Expr, row: Expr, column: Expr, channel: Expr) -> Expr:
-        size = self.spec.size
-        place = image * view.batch + row * (size * view.row) + column * (size * view.pixel)
-        return self.b.let(place + channel + view.offset)
+    def _pixel(self, region: Region, view: StridedView, place: tuple[Expr, Expr, Expr], channel: Expr) -> Expr:
+        image, row, column = place
+        rows, columns = region.rows, region.columns
+        top, left = row * rows.transform.size + rows.start, column * columns.transform.size + columns.start
+        return self.b.let(image * view.batch + top * view.row + left * view.pixel + channel + view.offset)
 
     # Transforms -------------------------------------------------------------------------------------------------------
 
     def _transformed(self, matrix: Matrix, values: Sequence[Expr]) -> list[Expr]:
-        """`matrix` times `values`; of rows 1 and 2, and 3 and 4, each is the other with every odd element negated."""
-        b = self.b
-        found: list[Expr] = []
-        for number, row in enumerate(matrix):
-            if number % 2 == 1 and number + 1 < len(matrix) - 1:
-                factors = list(zip(row, matrix[number + 1], values, strict=True))
-                even = b.let(self._sum([(factor, value) for factor, other, value in factors if factor == other]))
-                odd = b.let(self._sum([(factor, value) for factor, other, value in factors if factor == -other]))
-                found += [b.let(even + odd), b.let(even - odd)]
-            elif len(found) == number:
-                found.append(b.let(self._sum(list(zip(row, values, strict=True)))))
-        return found
+        """`matrix` times `values`."""
+        return [found for pair in range(0, len(matrix), 2) for found in self._pair(matrix, pair, values)]
 
-    def _combined(self, values: Sequence[Expr]) -> list[Expr]:
-        """The transform of results, whose columns 1 and 2, and 3 and 4, are equal or opposite."""
-        b, matrix = self.b, self.transform.output
+    def _pair(self, matrix: Matrix, number: int, values: Sequence[Expr]) -> list[Expr]:
+        """Rows `number` and the next of `matrix` times `values`: their sums of equal and of opposite elements."""
+        b = self.b
+        rows = matrix[number : number + 2]
+        if number == 0:
+            return [b.let(self._sum(list(zip(row, values, strict=True)))) for row in rows]
+        factors = list(zip(*rows, values, strict=True))
+        even = b.let(self._sum([(factor, value) for factor, other, value in factors if factor == other]))
+        odd = b.let(self._sum([(factor, value) for factor, other, value in factors if factor == -other]))
+        return [b.let(even + odd), b.let(even - odd)]
+
+    def _combined(self, matrix: Matrix, values: Sequence[Expr]) -> list[Expr]:
+        """The transform of results."""
+        b = self.b
         pairs = {
             at: (b.let(values[at] + values[at + 1]), b.let(values[at] - values[at + 1]))
-            for at in range(1, len(values) - 2, 2)
+            for at in range(2, len(values), 2)
         }
         found: list[Expr] = []
         for row in matrix:
-            terms = [(row[0], values[0]), (row[-1], values[-1])]
+            terms = list(zip(row[:2], values[:2], strict=True))
             for at, (plus, minus) in pairs.items():
                 terms.append((row[at], plus if row[at] == row[at + 1] else minus))
             found.append(b.let(self._sum(terms)))

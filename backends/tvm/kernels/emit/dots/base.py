@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tvm import tirx
-
 from ....builder import Buffer, Builder, Expr, Index, cast, i64, vector
 from ....isa.vector import VectorOps
 from ...base import CACHE_LINE
@@ -82,9 +80,8 @@ class Dots(ABC):
         count, weight = self.operands.ahead, self.operands.weight
         elements = CACHE_LINE // (2 if weight.dtype == "int16" else 1)
         place = self.b.let(self._ahead[0])
-        read, second_level, data = (tirx.IntImm("int32", value) for value in (0, 2, 1))
         for line in range(count):
-            self.b.call("llvm.prefetch.p0", weight.address(place + line * elements), read, second_level, data)
+            self.b.prefetch(weight, place + line * elements)
         self.b.store(self._ahead, 0, place + count * elements)
 
     def read(self, x: Buffer) -> None:
