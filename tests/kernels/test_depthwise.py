@@ -56,6 +56,8 @@ CASES = [
     depthwise_spec((3, 7), 80, (3, 3), epilogue=Epilogue(out="f32")),
     depthwise_spec((4, 6), 16, (2, 2), full_range=True),
     depthwise_spec((3, 3), 8, (1, 1)),
+    depthwise_spec((6, 8), 96, (3, 3), residual=True, batch=2),
+    depthwise_spec((5, 6), 72, (5, 3), dilation_w=2, epilogue=Epilogue(table=True)),
 ]
 
 
@@ -138,3 +140,9 @@ def test_drawn_depthwise_equals_its_definition(level: str) -> None:
 def test_few_channels_fold_pixels_together() -> None:
     plan = plan_depthwise(depthwise_spec((5, 6), 32, (3, 3)), ISAS["avx512vnni"])
     assert (plan.geometry.fold, plan.geometry.channels, plan.geometry.w.count) == (2, 64, 3)
+
+
+@pytest.mark.parametrize(("channels", "fold"), [(96, 2), (128, 1), (48, 1)])
+def test_pixels_fold_together_where_less_of_a_block_is_empty(channels: int, fold: int) -> None:
+    plan = plan_depthwise(depthwise_spec((28, 28), channels, (3, 3)), ISAS["avx512vnni"])
+    assert plan.geometry.fold == fold

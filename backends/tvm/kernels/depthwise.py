@@ -109,7 +109,7 @@ class Axis:
 class Geometry:
     """The convolution as it is computed: the kernel's columns run along `h`, which is the image's width if it is 1-d.
 
-    `fold` neighbouring pixels of few channels each count as one pixel of many channels.
+    `fold` neighbouring pixels count as one pixel of so many times the channels, which may fill blocks better.
     """
 
     batch: int
@@ -273,6 +273,8 @@ SPILLED = 1.1
 SHARED_LINE, MOST_SHARED = 3, 0.1
 #: Tiles of a task where it has several channel blocks: to begin one costs as much as a tile.
 FEWEST_TILES = 12
+#: Pixels that count as one where a block has no room for two. Of four each column would serve one pixel alone.
+MOST_FOLDED = 2
 #: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.
 _VECTORS: dict[DotKind, int] = {"vnni": 4, "pmaddwd": 2, "sdot": 2, "smlal": 4}
 #: Outputs of a tile at most: columns are brought together for more outputs, but accumulators must share the registers
@@ -319,15 +321,23 @@ def _shared_lines(plan: DepthwisePlan) -> float:
 
 
 def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:
-    """With every tile that fits the registers; only single outputs where the taps are a loop."""
+    """With every tile that fits the registers, where the cheapest folds as many pixels."""
+    options = [
+        plan for fold in _folds(spec, _VECTORS[_KINDS[isa.name]] * isa.lanes) for plan in _tiles(spec, isa, fold)
+    ]
+    fold = min(options, key=_cost).geometry.fold
+    return [plan for plan in options if plan.geometry.fold == fold]
+
+
+def _tiles(spec: DepthwiseSpec, isa: Isa, fold: int) -> list[DepthwisePlan]:
+    """Every tile that fits the registers; only single outputs where the taps are a loop."""
     kind = _KINDS[isa.name]
-    vectors = _VECTORS[kind]
-    geometry = _geometry(spec, vectors * isa.lanes, kind)
+    vectors, limit = _VECTORS[kind], _TILE_OUTPUTS[isa.name]
+    geometry = _geometry(spec, fold, kind)
     taps = geometry.h.kernel * geometry.w.kernel
     plan = DepthwisePlan(geometry, kind, vectors, isa.lanes, 1, 1, rolled=taps > UNROLLED_TAPS)
     if plan.rolled:
         return [plan]
-    limit = _TILE_OUTPUTS[isa.name]
     return [
         replace(plan, rows=rows, pixels=pixels)
         for rows in range(1, min(1 if kind == "smlal" else limit, geometry.h.count) + 1)
@@ -336,7 +346,7 @@ def _tilings(spec: DepthwiseSpec, isa: Isa) -> list[DepthwisePlan]:
 
 
 def _cost(plan: DepthwisePlan) -> float:
-    """Instructions for one channel block, roughly: bringing columns together, dot products, epilogue."""
+    """Instructions, roughly: bringing columns together, dot products, epilogue."""
     geometry, v = plan.geometry, plan.vectors
     column = len(plan.taps) + plan.groups * {"vnni": 8, "pmaddwd": 2, "sdot": 4, "smlal": 0}[plan.kind]
     dot = {"vnni": 1, "pmaddwd": 2, "sdot": 1, "smlal": 2}[plan.kind]
@@ -347,16 +357,15 @@ def _cost(plan: DepthwisePlan) -> float:
     if plan.kind == "sdot":
         one += AROUND + 2 * max(0, plan.rows * plan.pixels * v - SMALL)
     row = plan.pixel_tiles * one + len(plan.kept) * column
-    return plan.row_tiles * row * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
+    return plan.blocks * plan.row_tiles * row * (SPILLED if plan.kind == "pmaddwd" and plan.pixels > 1 else 1)
 
 
-def _geometry(spec: DepthwiseSpec, width: int, kind: DotKind) -> Geometry:
+def _geometry(spec: DepthwiseSpec, fold: int, kind: DotKind) -> Geometry:
     residual = spec.epilogue.residual or StridedView(0, 0, 0)
     h = Axis(spec.out_h, spec.kernel_h, spec.stride_h, spec.dilation_h, spec.input.row, spec.output.row, residual.row)
     w = Axis(
         spec.out_w, spec.kernel_w, spec.stride_w, spec.dilation_w, spec.input.pixel, spec.output.pixel, residual.pixel
     )
-    fold = _fold(spec, width)
     if fold > 1:
         w = replace(w, count=w.count // fold, stride=fold, out=w.out * fold, residual=w.residual * fold)
     swapped = spec.kernel_h == 1 and spec.kernel_w > 1 and kind != "smlal"
@@ -365,9 +374,19 @@ def _geometry(spec: DepthwiseSpec, width: int, kind: DotKind) -> Geometry:
     return Geometry(spec.batch, spec.channels * fold, fold, swapped, h, w)
 
 
-def _fold(spec: DepthwiseSpec, width: int) -> int:
-    """How many neighbouring pixels fill a block: possible where their bytes are contiguous on both sides."""
+def _folds(spec: DepthwiseSpec, width: int) -> list[int]:
+    """Numbers of neighbouring pixels to count as one, so that less of the last block of `width` channels is empty.
+
+    Possible where their bytes are contiguous on both sides.
+    """
     views = [spec.input, spec.output, *([spec.epilogue.residual] if spec.epilogue.residual is not None else [])]
     if spec.stride_w != 1 or any(view.pixel != spec.channels for view in views):
-        return 1
-    return max(fold for fold in range(1, max(1, width // spec.channels) + 1) if spec.out_w % fold == 0)
+        return [1]
+    found: list[int] = []
+    least = float("inf")
+    for fold in range(1, max(MOST_FOLDED, width // spec.channels) + 1):
+        lanes = -(-spec.channels * fold // width) * width / fold
+        if spec.out_w % fold == 0 and lanes < least:
+            found.append(fold)
+            least = lanes
+    return found
