@@ -19,7 +19,8 @@ from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.conv_plan import plan_conv
 from octavo.backends.tvm.kernels.depthwise import DepthwiseSpec, plan_depthwise
 from octavo.backends.tvm.kernels.epilogue import Epilogue
-from octavo.backends.tvm.kernels.winograd import TRANSFORMS, WinogradSpec
+from octavo.backends.tvm.kernels.winograd import WinogradSpec
+from octavo.backends.tvm.kernels.winograd_tiles import TRANSFORMS
 
 CONVS = [
     conv_spec((14, 14), (96, 64), residual=True),

@@ -12,7 +12,8 @@ from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels import sparse
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.epilogue import Epilogue
-from octavo.backends.tvm.kernels.winograd import TRANSFORMS, Transform, WinogradSpec, choose, exact
+from octavo.backends.tvm.kernels.winograd import WinogradSpec, choose, exact
+from octavo.backends.tvm.kernels.winograd_tiles import TRANSFORMS, Transform
 from support.blocks import draw_blocks, spread_blocks
 
 LEVELS = every_level("avx2", "avxvnni", "avx512vnni", "neon")

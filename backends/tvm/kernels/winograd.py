@@ -28,108 +28,7 @@ from .conv import ConvSpec
 from .conv_plan import plan_conv
 from .division import MOST_TASKS, THREADS, parts
 from .tiling import MOST_UNITS, MOST_VECTORS, STREAMED, Dot, Tile, word_dot
-
-Matrix = tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Integer transforms along one axis of a tile of `size` results.
-
-    The patch d and the filter g become ``input`` d and ``filter`` g, and ``output`` makes of their products by element
-    `total` times the convolution of d and g. Along two axes each does so in turn.
-    """
-
-    size: int
-    total: int
-    input: Matrix
-    filter: Matrix
-    output: Matrix
-
-    @property
-    def patch(self) -> int:
-        """Elements of the input that a tile reads, and points at which it is multiplied."""
-        return self.size + 2
-
-
-#: Interpolation at 0 and infinity, 1 and -1; and at 2 and -2. Factors of the filters' rows: 1, 1, 2, 2; and 4, 1, -6,
-#: -6, 24, 24. The rows of a pair, and the columns of results, are equal or opposite by element, but for the first one.
-#: The points of small tiles are the first ones of large tiles: tiles of both sizes share filters.
-TRANSFORMS = {
-    2: Transform(
-        size=2,
-        total=2,
-        input=((1, 0, -1, 0), (0, -1, 0, 1), (0, 1, 1, 0), (0, -1, 1, 0)),
-        filter=((1, 0, 0), (0, 0, 1), (1, 1, 1), (1, -1, 1)),
-        output=((2, 0, 1, 1), (0, 2, 1, -1)),
-    ),
-    4: Transform(
-        size=4,
-        total=24,
-        input=(
-            (4, 0, -5, 0, 1, 0),
-            (0, 4, 0, -5, 0, 1),
-            (0, -4, -4, 1, 1, 0),
-            (0, 4, -4, -1, 1, 0),
-            (0, -2, -1, 2, 1, 0),
-            (0, 2, -1, -2, 1, 0),
-        ),
-        filter=((1, 0, 0), (0, 0, 1), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4)),
-        output=((6, 0, -4, -4, 1, 1), (0, 0, -4, 4, 2, -2), (0, 0, -4, -4, 4, 4), (0, 24, -4, 4, 8, -8)),
-    ),
-}
-
-#: Results of the smallest tiles.
-SMALL = min(TRANSFORMS)
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Tiles along one axis: `count` of them from result `start` on, the last of which may reach behind the image."""
-
-    transform: Transform
-    start: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Region:
-    """`count` tiles of one shape, image by image and row by row; `first` of all is the first one."""
-
-    rows: Extent
-    columns: Extent
-    first: int
-    count: int
-
-    @property
-    def end(self) -> int:
-        """The number of the tile behind the last one."""
-        return self.first + self.count
-
-    @property
-    def total(self) -> int:
-        """What the transform of results makes of the convolution."""
-        return self.rows.transform.total * self.columns.transform.total
-
-    @property
-    def points(self) -> int:
-        """Products by element of one tile."""
-        return self.rows.transform.patch * self.columns.transform.patch
-
-
-@dataclass(frozen=True)
-class Band:
-    """The points of some rows and columns, where tiles from `first` to `end` are multiplied."""
-
-    rows: range
-    columns: range
-    first: int
-    end: int
-
-    @property
-    def points(self) -> int:
-        """How many they are."""
-        return len(self.rows) * len(self.columns)
+from .winograd_tiles import TRANSFORMS, Band, Region, Transform, bands, cover, power_of_two
 
 
 @dataclass(frozen=True)
@@ -186,24 +85,8 @@ class WinogradSpec(KernelSpec):
 
     @functools.cached_property
     def regions(self) -> tuple[Region, ...]:
-        """All tiles, in an order in which those that have a point follow each other."""
-        high, *low = self._extents(self.conv.out_h)
-        wide, *narrow = self._extents(self.conv.out_w)
-        order = [(r, wide) for r in low] + [(high, wide)] + [(high, c) for c in narrow]
-        order += [(r, c) for r in low for c in narrow]
-        found: list[Region] = []
-        for rows, columns in order:
-            first = found[-1].end if found else 0
-            found.append(Region(rows, columns, first, self.conv.batch * rows.count * columns.count))
-        return tuple(found)
-
-    def _extents(self, length: int) -> list[Extent]:
-        """The largest tiles that an axis of `length` results has room for, and a smaller one for what they leave."""
-        whole, rest = divmod(length, self.size)
-        if not 0 < rest <= SMALL:
-            return [Extent(self.transform, 0, whole + (rest > 0))]
-        left = Extent(TRANSFORMS[SMALL], whole * self.size, 1)
-        return [Extent(self.transform, 0, whole), left] if whole else [left]
+        """All tiles."""
+        return cover(self.conv.batch, self.conv.out_h, self.conv.out_w, self.size)
 
     @property
     def tiles(self) -> int:
@@ -212,21 +95,8 @@ class WinogradSpec(KernelSpec):
 
     @functools.cached_property
     def bands(self) -> tuple[Band, ...]:
-        """All points, by the tiles that have them and, unless filters are `stored`, by pairs of rows."""
-        regions = self.regions
-        heights = sorted({region.rows.transform.patch for region in regions})
-        widths = sorted({region.columns.transform.patch for region in regions})
-        found: list[Band] = []
-        for top, bottom in itertools.pairwise([0, *heights]):
-            step = bottom - top if self.stored else 2
-            for row, (left, right) in itertools.product(range(top, bottom, step), itertools.pairwise([0, *widths])):
-                having = [
-                    region
-                    for region in regions
-                    if region.rows.transform.patch >= bottom and region.columns.transform.patch >= right
-                ]
-                found.append(Band(range(row, row + step), range(left, right), having[0].first, having[-1].end))
-        return tuple(found)
+        """All points, by the tiles that have them and by the rows whose filters are ready at once."""
+        return bands(self.regions, paired=not self.stored)
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_winograd(self, isa)
@@ -501,8 +371,3 @@ def exact(transform: Transform, isa: Isa, weight: Array) -> bool:
     above, below = np.maximum(rows, 0).sum(axis=1), np.maximum(-rows, 0).sum(axis=1)
     largest = np.maximum(isa.act_max * above - isa.act_min * below, isa.act_max * below - isa.act_min * above)
     return bool(largest.max() < 2 ** (31 - power_of_two(transform.total**2)))
-
-
-def power_of_two(value: int) -> int:
-    """How many times 2 divides `value`."""
-    return (value & -value).bit_length() - 1

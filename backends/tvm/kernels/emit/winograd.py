@@ -13,7 +13,8 @@ from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, reinterpr
 from ...isa import Isa, vector_ops
 from ..base import CACHE_LINE, StridedView, emitter
 from ..tiling import Runs
-from ..winograd import Band, Extent, Matrix, Region, WinogradSpec, plan_winograd, power_of_two
+from ..winograd import WinogradSpec, plan_winograd
+from ..winograd_tiles import Band, Extent, Matrix, Region, power_of_two
 from .dots import Operands, word_dots
 from .epilogue import EpilogueEmitter
 
