@@ -38,7 +38,7 @@ class _MaddubsDots(Dots):
     def __init__(self, b: Builder, ops: VectorOps, operands: Operands, lists: Lists, pixels: int) -> None:
         super().__init__(b, ops, replace(operands, ahead=0))
         self.lists = lists
-        self.copy = Copy(b, operands, pixels, "int16")
+        self.copy = Copy(b, ops, operands, pixels, "int16")
         self.bytes = CHUNK * ops.lanes
         self.ones = const(1, f"int16x{2 * ops.lanes}")
 

@@ -105,7 +105,7 @@ class WidenedDots(MaddDots):
         runs = operands.runs
         self.part, self.parts = ahead_part(runs), runs.padded // ahead_part(runs)
         super().__init__(b, ops, replace(operands, runs=Runs(1, 1, self.part, self.part, runs.chunk)))
-        self.copy = Copy(b, operands, pixels, "int16")
+        self.copy = Copy(b, ops, operands, pixels, "int16")
 
     def begin(self) -> None:
         self.operands = replace(self.operands, x=self.copy.begin())
