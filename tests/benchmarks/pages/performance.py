@@ -17,8 +17,8 @@ One image, line or frame at a time. In each round every runner has its turn, for
 median over rounds of the other's time by octavo's, with its 95 % interval: above 1 octavo is faster. Absolute times
 depend on what else the machine does; ratios of one round do so far less. One thread is timed by the processor time that
 it takes, in its second call, two threads by the clock, after 0.1 s of calls: threads of the runner before may spin for
-half of that. What the second thread is worth is the ratio of two bundles that are both measured so; machines other than
-the Zen 5 have the two ways of measuring in that figure.
+half of that. What the second thread is worth is the ratio of two bundles that are both measured so; the machine with
+AMX, and the one with AVX2 alone, have the two ways of measuring in that figure.
 Every other runtime works in a process of its own, on the same float network:
 
 - *ORT int8* is ONNX Runtime's QDQ form (u8 activations, s8 weights per channel, after its pre-process step), *ORT
@@ -44,18 +44,20 @@ SHORT = """\
 What bounds what falls short:
 
 - *ResNets on avx512vnni*: on the processors of AMD products run close to the peak of vpdpbusd ("Where the time goes"),
-  and what is gained beyond are the multiplications that Winograd's filtering saves; filters of more channels than it is
-  used for do not stay in a second-level cache. On the Xeon a part is not explained, most of it in later layers.
+  and what is gained beyond are the multiplications that Winograd's filtering saves. Layers of 7x7 results have too few
+  tiles for it: transforming 512 channels of filters takes as long as it saves. On the Xeon a part is not explained,
+  most of it in later layers. Machines other than the Zen 4 (avx2, avx512vnni) were measured before layers of more than
+  128 channels took Winograd's filtering.
 - *avx2*: OpenVINO multiplies all bytes by pmaddubsw, and saturates where weights are large; octavo gives the same bytes
   everywhere, so it does where the weights of eight channels prove that nothing saturates, and multiplies words
-  elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it. Machines with AMX, or
-  with AVX512-VNNI alone, were measured before octavo did so.
+  elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it. The machine with AMX was measured before
+  octavo did so.
 - *2 threads*: tasks are equal shares of each layer, to a few percent. The rest is lost on lines of the cache that the
   other core wrote last, on weights that both read from memory, and on virtual machines to whoever else uses the core.
   How long a line takes from core to core changes by itself on these virtual machines, from one minute to the next, and
   with it what a second thread is worth to small networks. That of the Zen 5 took long while MobileNetV2 was measured.
-  Machines other than the Zen 5 (avx2, avxvnni, avx512vnni) were measured before threads left each other's CPU and
-  helped each other, and while ONNX Runtime's threads still spun on one of the two CPUs when octavo's turn came.
+  The machine with AMX, and the one with AVX2 alone, were measured before threads left each other's CPU and helped each
+  other, and while ONNX Runtime's threads still spun on one of the two CPUs when octavo's turn came.
 - *i8mm*: what is neither sdot nor smmla is the same on both levels; a table under "ARM" has the least that is left."""
 
 ARM_AIMS_READ = """\
@@ -67,7 +69,8 @@ here in a bare loop, then the shares of the time that each limit bounds. *explai
 leave: multiplying, rescaling results to bytes (beside the products on amx alone), and moving bytes from where they lie.
 Winograd's filtering counts the multiplications of the convolution, so it may exceed the peak. What is not explained is
 the gap: loads beside the products, ends of lines that fill no tile, and weights that arrive late. Rescaling is that by
-the fewest instructions; when machines other than the Zen 5 were measured, a bias, a clamp and a zero point were in it.
+the fewest instructions; when the machine with AMX, and the one with AVX2 alone, were measured, a bias, a clamp and a
+zero point were in it.
 
 - *avx2*: the limit is pmaddwd's, which multiplies words, for pmaddubsw saturates on full-range bytes. Where weights
   prove that it does not, layers pass that limit.
