@@ -247,12 +247,18 @@ def _plans(spec: WinogradSpec, isa: Isa) -> Iterator[WinogradPlan]:
 def _tile_units(spec: WinogradSpec, dot: Dot, tiles: int, vectors: int) -> int | None:
     """How many tiles a register tile of `vectors` vectors best takes, in groups of `tiles`."""
     shares = [(band.points, -(-(band.end - band.first) * tiles // spec.tiles)) for band in spec.bands]
-    sizes = [units for units in range(1, min(tiles, MOST_UNITS) + 1) if dot.fits(units, 1, vectors)]
+    costs = _step_costs(dot, vectors)
 
     def cost(units: int) -> float:
-        return sum(points * -(-share // units) for points, share in shares) * dot.cost(units, 1, vectors)
+        return sum(points * -(-share // units) for points, share in shares) * costs[units]
 
-    return min(sizes, key=cost, default=None)
+    return min((units for units in costs if units <= tiles), key=cost, default=None)
+
+
+@functools.cache
+def _step_costs(dot: Dot, vectors: int) -> dict[int, float]:
+    """What a step of K costs, by the tiles in a register tile of `vectors` vectors: all that fit the registers."""
+    return {units: dot.cost(units, 1, vectors) for units in range(1, MOST_UNITS + 1) if dot.fits(units, 1, vectors)}
 
 
 def _multiplied(spec: WinogradSpec, group_tiles: int, units: int) -> tuple[int, int]:
@@ -317,16 +323,20 @@ def _cycles(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
     """Processor cycles of a call, on average over some numbers of threads that end together."""
     rates, vectors = _RATES[isa.name], -(-spec.conv.out_channels // isa.lanes)
     points = sum(region.points * region.count for region in spec.regions) * rates.transforms
-    step = plan.dot.cost(plan.tile.units, 1, plan.tile.vectors) * plan.depth / plan.dot.step
+    step = _step_costs(plan.dot, plan.tile.vectors)[plan.tile.units] * plan.depth / plan.dot.step
     work = plan.steps * plan.blocks * step / rates.words + points * vectors * RESULT
     work += plan.groups * plan.blocks * plan.patch_bytes / NEAR + _filters(spec, isa, plan)
     block = work / (plan.groups * plan.blocks)
     patches = points * plan.depth / (2 * isa.lanes) * PATCH / plan.groups
     chunks = [min(plan.chunk_blocks, plan.blocks - first) for first in range(0, plan.blocks, plan.chunk_blocks)]
-    ends = np.cumsum([0, *(plan.groups * [count * block + patches for count in chunks])])
-    slowest = [np.diff(ends[(len(ends) - 1) * np.arange(n + 1) // n]).max() * n for n in THREADS if n > 1]
+    tasks = plan.groups * [count * block + patches for count in chunks]
+    ends = list(itertools.accumulate(tasks, initial=0.0))
+    slowest = 0.0
+    for threads in (number for number in THREADS if number > 1):
+        edges = [ends[len(tasks) * part // threads] for part in range(threads + 1)]
+        slowest += threads * max(end - begin for begin, end in itertools.pairwise(edges))
     alone = plan.groups * (plan.blocks * block + patches)
-    return float(np.mean([alone, *slowest]))
+    return (alone + slowest) / len(THREADS)
 
 
 @functools.cache
