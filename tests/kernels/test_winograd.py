@@ -96,6 +96,12 @@ def test_where_words_are_multiplied_as_fast_as_bytes_it_is_chosen() -> None:
         assert gain > 1.5
 
 
+def test_what_only_some_processors_gain_counts_for_nothing() -> None:
+    spec = conv_spec((14, 14), (256, 256), (3, 3))
+    weight = np.ones((256, 256, 3, 3), "int8")
+    assert choose(spec, ISAS["avx512vnni"], weight) == (WinogradSpec(spec, 4, stored=False), 1.0)
+
+
 @pytest.mark.parametrize(("size", "channels", "stored"), [((56, 56), 64, True), ((14, 14), 512, False)])
 def test_filters_that_take_much_memory_are_transformed_by_the_kernel(
     size: tuple[int, int], channels: int, stored: bool

@@ -358,7 +358,10 @@ LEAST_GAIN = 0.95
 
 
 def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None, float]:
-    """The fastest kernel of Winograd's for int8 `weight`, if one is faster than the direct one, and how much (or 1)."""
+    """The fastest kernel of Winograd's for int8 `weight`, if it is worth it, and how much faster than the direct one.
+
+    That is never below 1, which stands for the direct kernel.
+    """
     kernel = (conv.kernel_h, conv.kernel_w, conv.stride_h, conv.stride_w, conv.dilation_h, conv.dilation_w, conv.groups)
     if word_dot(isa) is None or kernel != (3, 3, 1, 1, 1, 1, 1):
         return None, 1.0
@@ -369,7 +372,9 @@ def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None
         if plan_winograd(option, isa).filter_bytes <= MOST_BYTES:
             gains[option] = gain(option, isa) / LEAST_SAVED
     best = max(gains, key=lambda option: gains[option], default=None)
-    return (best, gains[best]) if best is not None and gains[best] >= LEAST_GAIN else (None, 1.0)
+    if best is None or gains[best] < LEAST_GAIN:
+        return None, 1.0
+    return best, max(1.0, gains[best])
 
 
 def exact(transform: Transform, isa: Isa, weight: Array) -> bool:
