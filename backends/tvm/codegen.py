@@ -30,7 +30,7 @@ def target_of(isa: Isa) -> Any:
     options: dict[str, Any] = {
         "kind": "llvm",
         "mtriple": isa.triple,
-        "mattr": list(isa.mattr),
+        "mattr": [*isa.mattr, *isa.tuning],
         "opt-level": 3,
         "cl-opt": ["-enable-tbaa=0"],
     }

@@ -14,7 +14,7 @@ from kernels.conv_cases import conv_case
 from kernels.harness import Array, Case, native_levels, run_kernels, runnable_levels
 from kernels.instructions import InstructionSpec, lanes, scalar
 from octavo.backends.tvm.isa import ISAS
-from octavo.backends.tvm.kernels.winograd import WinogradSpec
+from octavo.backends.tvm.kernels.winograd import WinogradSpec, filters_of
 from octavo.backends.tvm.worker import CodegenError
 
 Definition = Callable[..., Array]
@@ -42,6 +42,13 @@ def dot_product(total: Array, x: Array, y: Array) -> Array:
     products = x.astype("int64") * y.astype("int64")
     sums: Array = products.reshape(*total.shape, -1).sum(axis=-1)
     return (total + sums).astype("int32")
+
+
+def add_byte_products(x: Array, y: Array) -> Array:
+    """Sums of the products of neighbours, which saturate."""
+    products = x.astype("int32") * y.astype("int32")
+    sums: Array = products.reshape(len(x), -1, 2).sum(axis=2)
+    return sums.clip(-(2**15), 2**15 - 1).astype("int16")
 
 
 def saturating_pack(dtype: str) -> Definition:
@@ -127,6 +134,8 @@ def _pack(level: str, name: str, bits: int, source: str, result: str) -> Instruc
 INSTRUCTIONS = [
     *(_dot("avx512vnni", "vpdpbusd", bits, "uint8", "int8") for bits in (128, 256, 512)),
     *(_dot("avx512vnni", "vpdpwssd", bits, "int16", "int16") for bits in (128, 256, 512)),
+    Instruction("avx2", "avx2.pmadd.ub.sw", add_byte_products, "int16x16", ("uint8x32", "int8x32")),
+    Instruction("avx512vnni", "avx512.pmaddubs.w.512", add_byte_products, "int16x32", ("uint8x64", "int8x64")),
     _pack("avx2", "avx2.packssdw", 256, "int32", "int16"),
     _pack("avx512vnni", "avx512.packssdw.512", 512, "int32", "int16"),
     _pack("avx2", "avx2.packuswb", 256, "int16", "uint8"),
@@ -188,7 +197,8 @@ def _kernels(level: str) -> list[Case]:
     made = [conv_case(spec, isa, rng) for spec in (*test_conv.POINTWISE, *test_conv.SPATIAL)]
     made += [test_depthwise.depthwise_case(spec, isa, rng) for spec in test_depthwise.CASES]
     if level != "amx":
-        made += [conv_case(spec, isa, rng, partial(WinogradSpec, size=4)) for spec in test_winograd.CONVS[:3]]
+        forms = [partial(WinogradSpec, size=4, filters=form) for form in filters_of(isa)]
+        made += [conv_case(spec, isa, rng, form) for spec in test_winograd.CONVS[:3] for form in forms]
     made += [test_float.conv_case(spec, isa) for spec in test_float.CONVS]
     return [*(case for case, _ in made), *(test_recurrence.case(spec, level) for spec in test_recurrence.SPECS)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from octavo.backends.tvm.isa import ISAS
 from octavo.backends.tvm.kernels import sparse
 from octavo.backends.tvm.kernels.conv import ConvSpec
 from octavo.backends.tvm.kernels.epilogue import Epilogue
-from octavo.backends.tvm.kernels.winograd import WinogradSpec, choose, exact
+from octavo.backends.tvm.kernels.winograd import Filters, WinogradSpec, choose, exact, filters_of
 from octavo.backends.tvm.kernels.winograd_tiles import TRANSFORMS, Transform
 from support.blocks import draw_blocks, spread_blocks
 
@@ -29,15 +30,18 @@ CONVS = [
 ]
 
 
-@pytest.mark.parametrize("stored", [True, False])
+FORMS = get_args(Filters)
+
+
 @pytest.mark.parametrize("size", TRANSFORMS)
 @pytest.mark.parametrize("level", LEVELS)
-def test_equals_its_definition(level: str, size: int, stored: bool) -> None:
-    check_convs(CONVS, level, size, partial(WinogradSpec, size=size, stored=stored))
+def test_equals_its_definition(level: str, size: int) -> None:
+    for form in filters_of(ISAS[level]):
+        check_convs(CONVS, level, size, partial(WinogradSpec, size=size, filters=form))
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(9))
 @pytest.mark.parametrize("level", LEVELS)
 def test_random_ones_equal_their_definition(level: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -52,7 +56,8 @@ def test_random_ones_equal_their_definition(level: str, seed: int) -> None:
         )
         for _ in range(8)
     ]
-    check_convs(specs, level, seed, partial(WinogradSpec, size=int(rng.choice(list(TRANSFORMS)))))
+    form = filters_of(ISAS[level])[seed % len(filters_of(ISAS[level]))]
+    check_convs(specs, level, seed, partial(WinogradSpec, size=int(rng.choice(list(TRANSFORMS))), filters=form))
 
 
 @pytest.mark.parametrize("rows", TRANSFORMS.values(), ids=lambda transform: transform.size)
@@ -99,19 +104,21 @@ def test_where_words_are_multiplied_as_fast_as_bytes_it_is_chosen() -> None:
 def test_what_only_some_processors_gain_counts_for_nothing() -> None:
     spec = conv_spec((14, 14), (256, 256), (3, 3))
     weight = np.ones((256, 256, 3, 3), "int8")
-    assert choose(spec, ISAS["avx512vnni"], weight) == (WinogradSpec(spec, 4, stored=False), 1.0)
+    assert choose(spec, ISAS["avx512vnni"], weight) == (WinogradSpec(spec, 4, "fused"), 1.0)
 
 
-@pytest.mark.parametrize(("size", "channels", "stored"), [((56, 56), 64, True), ((14, 14), 512, False)])
+@pytest.mark.parametrize(
+    ("size", "channels", "filters"), [((56, 56), 64, "stored"), ((14, 14), 512, "staged")]
+)
 def test_filters_that_take_much_memory_are_transformed_by_the_kernel(
-    size: tuple[int, int], channels: int, stored: bool
+    size: tuple[int, int], channels: int, filters: Filters
 ) -> None:
     spec = conv_spec(size, (channels, channels), (3, 3))
     weight = np.ones((channels, channels, 3, 3), "int8")
-    assert choose(spec, ISAS["avx2"], weight)[0] == WinogradSpec(spec, 4, stored)
-    case, _ = conv_case(spec, ISAS["avx2"], np.random.default_rng(0), partial(WinogradSpec, size=4, stored=stored))
-    assert case.arrays["weight"].nbytes >= (8 if stored else 1) * weight.nbytes
-    assert case.arrays["weight"].nbytes < (9 if stored else 2) * weight.nbytes
+    assert choose(spec, ISAS["avx2"], weight)[0] == WinogradSpec(spec, 4, filters)
+    case, _ = conv_case(spec, ISAS["avx2"], np.random.default_rng(0), partial(WinogradSpec, size=4, filters=filters))
+    assert case.arrays["weight"].nbytes >= (8 if filters == "stored" else 1) * weight.nbytes
+    assert case.arrays["weight"].nbytes < (9 if filters == "stored" else 2) * weight.nbytes
 
 
 @pytest.mark.parametrize(("length", "products"), [(12, 18**2), (13, 22**2), (14, 22**2), (15, 24**2), (16, 24**2)])
@@ -120,10 +127,10 @@ def test_what_large_tiles_leave_takes_small_ones(length: int, products: int) -> 
     assert sum(region.points * region.count for region in spec.regions) == products
 
 
-@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [(14, 14), (12, 16), (5, 9), (18, 8), (2, 2)])
-def test_bands_are_the_points_of_all_tiles(size: tuple[int, int], stored: bool) -> None:
-    spec = WinogradSpec(conv_spec(size, (32, 32), (3, 3), batch=2), 4, stored)
+def test_bands_are_the_points_of_all_tiles(size: tuple[int, int], form: Filters) -> None:
+    spec = WinogradSpec(conv_spec(size, (32, 32), (3, 3), batch=2), 4, form)
     wanted = {
         (tile, row, column)
         for region in spec.regions

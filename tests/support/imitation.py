@@ -184,6 +184,7 @@ def _bits(value: Expr) -> int:
 _BY_NAME: dict[str, Imitation] = {
     **{f"vpdpbusd.{bits}": _dot_bytes for bits in (128, 256, 512)},
     **{f"vpdpwssd.{bits}": _dot_words for bits in (128, 256, 512)},
+    "pmaddubs.w.512": _half("int16x16", "llvm.x86.avx2.pmadd.ub.sw"),
     "packssdw.512": _half("int16x16", "llvm.x86.avx2.packssdw"),
     "packuswb.512": _half("uint8x32", "llvm.x86.avx2.packuswb"),
     "vpermi2var.qi.512": _permuted_bytes,

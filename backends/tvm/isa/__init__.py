@@ -19,7 +19,7 @@ class Isa:
     `lanes` is the number of 32-bit lanes of a native vector, `vectors` the number of native vector registers.
     `act_dtype` is how a quantized activation is stored: ``uint8`` (s8 + 128) on x86, ``int8`` on ARM. `lookup` is how
     tables of 256 bytes lie in memory: as they are; of each half, sixteen bytes xored with the sixteen before; entries i
-    and i + 128 side by side.
+    and i + 128 side by side. `tuning` says to LLVM what is fast, and needs nothing of the processor.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Isa:
     lanes: int
     vectors: int
     lookup: Lookup = "rows"
+    tuning: tuple[str, ...] = ()
 
     @property
     def act_dtype(self) -> Literal["uint8", "int8"]:
@@ -54,11 +55,13 @@ _X86 = "x86_64-linux-gnu"
 _ARM = "aarch64-linux-gnu"
 _VNNI512 = ("+avx512vnni",)
 _AMX = (*_VNNI512, "+avx512vbmi", "+amx-tile", "+amx-int8")
+# Else LLVM makes a multiplication and an addition of a vpdpwssd whose operands come late.
+_WHOLE = ("+fast-dpwssd",)
 
 AVX2 = Isa("avx2", "x86", _X86, (), "x86-64-v3", 8, 16, "differences")
-AVXVNNI = Isa("avxvnni", "x86", _X86, ("+avxvnni",), "x86-64-v3", 8, 16, "differences")
-AVX512VNNI = Isa("avx512vnni", "x86", _X86, _VNNI512, "x86-64-v4", 16, 32, "pairs")
-AMX = Isa("amx", "x86", _X86, _AMX, "x86-64-v4", 16, 32)
+AVXVNNI = Isa("avxvnni", "x86", _X86, ("+avxvnni",), "x86-64-v3", 8, 16, "differences", _WHOLE)
+AVX512VNNI = Isa("avx512vnni", "x86", _X86, _VNNI512, "x86-64-v4", 16, 32, "pairs", _WHOLE)
+AMX = Isa("amx", "x86", _X86, _AMX, "x86-64-v4", 16, 32, tuning=_WHOLE)
 # Scheduled for a core that keeps the order of instructions, as most without dotprod do: the A55, without what is newer
 # in it, since the model of the A53 keeps more values alive than there are registers.
 _NOT_NEON = ("-dotprod", "-fullfp16", "-rcpc", "-lse", "-rdm", "-crc", "-crypto")

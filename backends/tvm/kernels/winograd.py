@@ -8,8 +8,8 @@ modulo 2**32, so only the final result has to fit, and `exact` proves from the w
 has 16 bits: where an instruction multiplies bytes much faster than words there is little to gain.
 
 Tiles are numbered, and cut into groups. A task transforms the patches of a group and, for a block of channels at a
-time, multiplies them point by point and transforms the products. Tiles of two shapes have some points in common, and
-are multiplied together there (`Band`).
+time, multiplies them by transformed filters and transforms the products. Tiles of two shapes have some points in common,
+and are multiplied together there (`Band`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -27,22 +28,27 @@ from .base import CACHE_LINE, Arg, Array, KernelSpec, round_up
 from .conv import ConvSpec
 from .conv_plan import plan_conv
 from .division import MOST_TASKS, THREADS, parts
-from .tiling import MOST_UNITS, MOST_VECTORS, STREAMED, Dot, Tile, word_dot
+from .tiling import MOST_UNITS, MOST_VECTORS, STREAMED, Dot, word_dot
 from .winograd_tiles import TRANSFORMS, Band, Region, Transform, bands, cover, power_of_two
+
+
+#: Who transforms filters: `pack`, which stores them as words; or the kernel, from bytes. That stages the filters of a
+#: block of channels for a pair of rows of points in memory, or fuses transforms and products: the filters of a row of
+#: points stay in registers, for a few tiles, and are transformed anew for the next ones.
+Filters = Literal["stored", "staged", "fused"]
 
 
 @dataclass(frozen=True)
 class WinogradSpec(KernelSpec):
     """The 3x3 convolution `conv`, of stride 1 and a single group, by tiles of `size` x `size` results.
 
-    Where one or two rows or columns of results are left, tiles there have two. `pack` takes the same arrays. Filters
-    are `stored` transformed: ``weight`` holds them, as int16; otherwise it holds their bytes, and each task transforms
-    those of its channels, a pair of rows of points at a time.
+    Where one or two rows or columns of results are left, tiles there have two. `pack` takes the same arrays; ``weight``
+    holds words where `filters` are stored, and bytes otherwise.
     """
 
     conv: ConvSpec
     size: int
-    stored: bool = True
+    filters: Filters = "stored"
 
     @property
     def transform(self) -> Transform:
@@ -57,12 +63,13 @@ class WinogradSpec(KernelSpec):
     @property
     def args(self) -> tuple[Arg, ...]:
         x, weight, *rest = self.conv.args
-        plans = [plan_winograd(self, isa) for isa in ISAS.values() if word_dot(isa)]
+        plans = [plan_winograd(self, isa) for isa in ISAS.values() if self.filters in filters_of(isa)]
+        stage = Arg("filters", "int16", "scratch", max(plan.stage_bytes for plan in plans))
         return (
             x,
             weight,
             Arg("patches", "int16", "scratch", max(plan.patch_bytes for plan in plans)),
-            *([] if self.stored else [Arg("filters", "int16", "scratch", max(plan.stage_bytes for plan in plans))]),
+            *([stage] if self.filters == "staged" else []),
             Arg("products", "int32", "scratch", max(plan.product_bytes for plan in plans)),
             *rest,
         )
@@ -81,7 +88,8 @@ class WinogradSpec(KernelSpec):
     def alternatives(self, isa: Isa) -> tuple[KernelSpec, ...]:
         # What is exact for large tiles is so for small ones: their results are smaller multiples of the convolution's.
         smaller = [replace(self, size=size) for size in TRANSFORMS if size < self.size]
-        return (self.conv, replace(self, stored=not self.stored), *smaller, *self.conv.alternatives(isa)[:1])
+        others = [replace(self, filters=form) for form in filters_of(isa) if form != self.filters]
+        return (self.conv, *others, *smaller, *self.conv.alternatives(isa)[:1])
 
     @functools.cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -96,12 +104,18 @@ class WinogradSpec(KernelSpec):
     @functools.cached_property
     def bands(self) -> tuple[Band, ...]:
         """All points, by the tiles that have them and by the rows whose filters are ready at once."""
-        return bands(self.regions, paired=not self.stored)
+        match self.filters:
+            case "stored":
+                return bands(self.regions)
+            case "staged":
+                return bands(self.regions, rows=2)
+            case "fused":
+                return bands(self.regions, rows=1, whole=True)
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         plan = plan_winograd(self, isa)
         taps = arrays["weight"].transpose(2, 3, 1, 0)
-        if self.stored:
+        if self.filters == "stored":
             factors = np.array(self.transform.filter, "int32")
             taps = np.einsum("ia,abco,jb->ijco", factors, taps.astype("int32"), factors).astype("int16")
         full = np.zeros((taps.shape[0] * taps.shape[1], plan.depth, plan.blocks * plan.width), taps.dtype)
@@ -109,10 +123,13 @@ class WinogradSpec(KernelSpec):
         steps = full.reshape(len(full), plan.depth // plan.dot.step, plan.dot.step, plan.blocks, plan.width)
         blocks = steps.transpose(3, 0, 1, 4, 2) if plan.dot.unit == 2 else steps.transpose(3, 0, 1, 2, 4)
         packed = blocks.reshape(plan.blocks, len(full), -1)
-        if self.stored:
-            weight: Array = np.pad(packed, ((0, 0), (0, 0), (0, plan.filter_step - packed.shape[2])))
-        else:
-            weight = packed.reshape(plan.blocks, len(full), -1, 2 * isa.lanes).transpose(0, 2, 1, 3)
+        match self.filters:
+            case "stored":
+                weight: Array = np.pad(packed, ((0, 0), (0, 0), (0, plan.filter_step - packed.shape[2])))
+            case "staged":
+                weight = packed.reshape(plan.blocks, len(full), -1, 2 * isa.lanes).transpose(0, 2, 1, 3)
+            case "fused":
+                weight = _interleaved(packed.reshape(plan.blocks, 3, 3, -1, 2 * isa.lanes))
         return {
             "weight": np.ascontiguousarray(weight).reshape(-1).view("int8"),
             **self.conv.pack_epilogue(plan.blocks * plan.width, isa, arrays),
@@ -122,40 +139,49 @@ class WinogradSpec(KernelSpec):
         return dict.fromkeys(self.conv.over_read(isa), 64)
 
 
+def _interleaved(taps: Array) -> Array:
+    """Filters int8[blocks, 3, 3, steps, lanes] as the fused kernel reads them: int8[blocks, steps, 9 lanes].
+
+    Of each column the first and the last tap, which all rows of points take with factors of one sign, byte by byte;
+    then the middle taps, those of the first two columns byte by byte.
+    """
+    top, middle, bottom = (taps[:, row].swapaxes(1, 2) for row in range(3))
+    outer = np.stack([top, bottom], axis=-1)
+    inner = np.stack([middle[:, :, 0], middle[:, :, 1]], axis=-1)
+    parts = [outer.reshape(*top.shape[:2], -1), inner.reshape(*top.shape[:2], -1), middle[:, :, 2]]
+    return np.concatenate(parts, axis=-1)
+
+
 @dataclass(frozen=True)
 class WinogradPlan:
-    """How it is cut: `groups` of tiles, `units` register tiles each, by `chunks` of `chunk_blocks` channel blocks.
+    """How it is cut: `groups` of `group_tiles` tiles, by `chunks` of `chunk_blocks` blocks of `vectors` channel vectors.
 
-    A register tile is ``tile.units`` tiles of results by ``tile.vectors`` channel vectors, at one point: `steps` of
-    them are all of a block. There is `room` for more tiles than a group has: those beside the last one that has a point
-    are multiplied too, and not used.
+    In band number b a register tile is ``units[b]`` tiles of results by the channels of a block, at one point or, where
+    filters are fused, at a row of points. A step of K takes `step_cost` for a block of channels and all tiles. There is
+    `room` for more tiles than a group has: those beside the last one that has a point are multiplied too, and not used.
     """
 
     dot: Dot
-    tile: Tile
+    vectors: int
+    units: tuple[int, ...]
+    step_cost: float
     lanes: int
     points: int
     depth: int
     blocks: int
     chunk_blocks: int
-    units: int
+    group_tiles: int
     groups: int
-    steps: int
     room: int
 
     @property
     def width(self) -> int:
         """Channels of a block."""
-        return self.tile.vectors * self.lanes
+        return self.vectors * self.lanes
 
     @property
     def chunks(self) -> int:
         return -(-self.blocks // self.chunk_blocks)
-
-    @property
-    def group_tiles(self) -> int:
-        """Tiles of results that one task computes."""
-        return self.units * self.tile.units
 
     @property
     def patch_step(self) -> int:
@@ -214,63 +240,75 @@ def plan_winograd(spec: WinogradSpec, isa: Isa) -> WinogradPlan:
     return min(shared, key=lambda option: _cycles(spec, isa, option))
 
 
+def filters_of(isa: Isa) -> tuple[Filters, ...]:
+    """The forms of filters that an ISA level has kernels for."""
+    dot = word_dot(isa)
+    if dot is None:
+        return ()
+    # A row of points takes 24 accumulators.
+    return ("stored", "staged", "fused") if dot.instruction == "vnni" and dot.registers == 32 else ("stored", "staged")
+
+
 def _plans(spec: WinogradSpec, isa: Isa) -> Iterator[WinogradPlan]:
     dot = word_dot(isa)
     assert dot is not None, f"{isa.name} multiplies bytes much faster than words"
     all_vectors = -(-spec.conv.out_channels // isa.lanes)
     depth = round_up(spec.conv.in_channels, 2 * isa.lanes)
     dot = replace(dot, streamed=dot.weight_bytes * depth * isa.lanes > STREAMED)
-    for tiles, vectors in itertools.product(parts(spec.tiles), range(1, min(all_vectors, MOST_VECTORS) + 1)):
-        units = _tile_units(spec, dot, tiles, vectors)
-        if units is None:
+    most = 1 if spec.filters == "fused" else min(all_vectors, MOST_VECTORS)
+    for tiles, vectors in itertools.product(parts(spec.tiles), range(1, most + 1)):
+        costs = [_tile_costs(band, dot, vectors, spec.filters) for band in spec.bands]
+        if not all(costs):
             continue
-        count, blocks = -(-tiles // units), -(-all_vectors // vectors)
-        steps, room = _multiplied(spec, count * units, units)
+        blocks = -(-all_vectors // vectors)
+        units = tuple(_best_units(spec, band, tiles, cost) for band, cost in zip(spec.bands, costs, strict=True))
+        counts, room = _multiplied(spec, tiles, units)
+        step_cost = sum(count * cost[unit] for count, cost, unit in zip(counts, costs, units, strict=True))
         for chunk_blocks in parts(blocks):
             plan = WinogradPlan(
                 dot=dot,
-                tile=Tile(units, vectors),
+                vectors=vectors,
+                units=units,
+                step_cost=step_cost,
                 lanes=isa.lanes,
                 points=spec.points,
                 depth=depth,
                 blocks=blocks,
                 chunk_blocks=chunk_blocks,
-                units=count,
-                groups=-(-spec.tiles // (count * units)),
-                steps=steps,
+                group_tiles=tiles,
+                groups=-(-spec.tiles // tiles),
                 room=room,
             )
-            if plan.groups * plan.chunks <= MOST_TASKS or count == 1:
+            if plan.groups * plan.chunks <= MOST_TASKS or tiles == 1:
                 yield plan
 
 
-def _tile_units(spec: WinogradSpec, dot: Dot, tiles: int, vectors: int) -> int | None:
-    """How many tiles a register tile of `vectors` vectors best takes, in groups of `tiles`."""
-    shares = [(band.points, -(-(band.end - band.first) * tiles // spec.tiles)) for band in spec.bands]
-    costs = _step_costs(dot, vectors)
-
-    def cost(units: int) -> float:
-        return sum(points * -(-share // units) for points, share in shares) * costs[units]
-
-    return min((units for units in costs if units <= tiles), key=cost, default=None)
-
-
 @functools.cache
-def _step_costs(dot: Dot, vectors: int) -> dict[int, float]:
-    """What a step of K costs, by the tiles in a register tile of `vectors` vectors: all that fit the registers."""
-    return {units: dot.cost(units, 1, vectors) for units in range(1, MOST_UNITS + 1) if dot.fits(units, 1, vectors)}
+def _tile_costs(band: Band, dot: Dot, vectors: int, filters: Filters) -> dict[int, float]:
+    """What a step of K costs at all points of a band, by the tiles in a register tile: all that fit the registers."""
+    if filters == "fused":
+        columns = len(band.columns)
+        return {units: columns * (units + TRANSFORMED) for units in range(1, FUSED // columns + 1)}
+    sizes = [units for units in range(1, MOST_UNITS + 1) if dot.fits(units, 1, vectors)]
+    return {units: band.points * dot.cost(units, 1, vectors) for units in sizes}
 
 
-def _multiplied(spec: WinogradSpec, group_tiles: int, units: int) -> tuple[int, int]:
-    """Register tiles of a channel block, at all points and of all groups, and how many tiles of a group they reach."""
+def _best_units(spec: WinogradSpec, band: Band, tiles: int, costs: dict[int, float]) -> int:
+    """How many tiles of a band a register tile best takes, in groups of `tiles`."""
+    share = -(-(band.end - band.first) * tiles // spec.tiles)
+    return min(costs, key=lambda units: -(-share // units) * costs[units])
+
+
+def _multiplied(spec: WinogradSpec, group_tiles: int, units: Sequence[int]) -> tuple[list[int], int]:
+    """Register tiles of each band, of all groups, and how many tiles of a group they reach."""
     begins = np.arange(0, spec.tiles, group_tiles)
-    steps, reach = 0, group_tiles
-    for band in spec.bands:
+    counts, reach = [], group_tiles
+    for band, unit in zip(spec.bands, units, strict=True):
         low = np.clip(band.first - begins, 0, group_tiles)
-        used = -(-np.maximum(np.minimum(band.end - begins, group_tiles) - low, 0) // units)
-        steps += band.points * int(used.sum())
-        reach = max(reach, int((low + used * units).max()))
-    return steps, reach
+        used = -(-np.maximum(np.minimum(band.end - begins, group_tiles) - low, 0) // unit)
+        counts.append(int(used.sum()))
+        reach = max(reach, int((low + used * unit).max()))
+    return counts, reach
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------
@@ -297,6 +335,8 @@ _RATES = {
 }
 #: Cycles of x86 for the transform of a vector of patches, of filters, and of results, by the points of a tile.
 PATCH, FILTER, RESULT = 4.1, 3.3, 5.0
+#: Accumulators of a register tile where filters are fused, and what transforming them takes for each column of points.
+FUSED, TRANSFORMED = 24, 2.5
 #: Filters of more bytes come from further away than the second-level cache, and how many bytes then come in a cycle.
 CACHE, NEAR, FAR = 1_500_000, 32, 8
 #: What patches of one task may take: they stream from a cache, while filters stay in one.
@@ -312,9 +352,11 @@ def _reading(size: int, times: int) -> float:
 
 def _filters(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
     """Cycles for the filters of all groups."""
-    if spec.stored:
+    if spec.filters == "stored":
         return _reading(plan.filter_bytes, plan.groups)
     words = plan.depth * plan.blocks * plan.width
+    if spec.filters == "fused":
+        return _reading(9 * words, plan.groups)
     transforms = plan.groups * words / (2 * isa.lanes) * spec.points * FILTER * _RATES[isa.name].transforms
     return _reading(9 * words, plan.groups) + transforms
 
@@ -323,9 +365,10 @@ def _cycles(spec: WinogradSpec, isa: Isa, plan: WinogradPlan) -> float:
     """Processor cycles of a call, on average over some numbers of threads that end together."""
     rates, vectors = _RATES[isa.name], -(-spec.conv.out_channels // isa.lanes)
     points = sum(region.points * region.count for region in spec.regions) * rates.transforms
-    step = _step_costs(plan.dot, plan.tile.vectors)[plan.tile.units] * plan.depth / plan.dot.step
-    work = plan.steps * plan.blocks * step / rates.words + points * vectors * RESULT
-    work += plan.groups * plan.blocks * plan.patch_bytes / NEAR + _filters(spec, isa, plan)
+    work = plan.step_cost * plan.blocks * plan.depth / plan.dot.step / rates.words + points * vectors * RESULT
+    work += _filters(spec, isa, plan)
+    if spec.filters != "fused":
+        work += plan.groups * plan.blocks * plan.patch_bytes / NEAR
     block = work / (plan.groups * plan.blocks)
     patches = points * plan.depth / (2 * isa.lanes) * PATCH / plan.groups
     chunks = [min(plan.chunk_blocks, plan.blocks - first) for first in range(0, plan.blocks, plan.chunk_blocks)]
@@ -366,10 +409,11 @@ def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None
     if word_dot(isa) is None or kernel != (3, 3, 1, 1, 1, 1, 1):
         return None, 1.0
     sizes = [size for size, transform in TRANSFORMS.items() if exact(transform, isa, weight)]
-    gains = {option: gain(option, isa) for option in (WinogradSpec(conv, size, stored=False) for size in sizes)}
-    for size in sizes:
-        option = WinogradSpec(conv, size)
-        if plan_winograd(option, isa).filter_bytes <= MOST_BYTES:
+    gains: dict[WinogradSpec, float] = {}
+    for option in (WinogradSpec(conv, size, form) for size, form in itertools.product(sizes, filters_of(isa))):
+        if option.filters != "stored":
+            gains[option] = gain(option, isa)
+        elif plan_winograd(option, isa).filter_bytes <= MOST_BYTES:
             gains[option] = gain(option, isa) / LEAST_SAVED
     best = max(gains, key=lambda option: gains[option], default=None)
     if best is None or gains[best] < LEAST_GAIN:

@@ -131,20 +131,27 @@ def _extents(length: int, size: int) -> list[Extent]:
     return [Extent(TRANSFORMS[size], 0, whole), left] if whole else [left]
 
 
-def bands(regions: Sequence[Region], *, paired: bool) -> tuple[Band, ...]:
-    """All points, by the tiles that have them and, if rows of points are to be `paired`, by pairs of rows."""
+def bands(regions: Sequence[Region], *, rows: int | None = None, whole: bool = False) -> tuple[Band, ...]:
+    """All points, by the tiles that have them and, if given, by so many rows of points.
+
+    A point belongs to one band, where all tiles that have it are multiplied; or, of `whole` rows, to one for each width
+    of tiles.
+    """
     heights = sorted({region.rows.transform.patch for region in regions})
     widths = sorted({region.columns.transform.patch for region in regions})
     found: list[Band] = []
     for top, bottom in itertools.pairwise([0, *heights]):
-        step = 2 if paired else bottom - top
+        step = rows or bottom - top
         for row, (left, right) in itertools.product(range(top, bottom, step), itertools.pairwise([0, *widths])):
             having = [
                 region
                 for region in regions
-                if region.rows.transform.patch >= bottom and region.columns.transform.patch >= right
+                if region.rows.transform.patch >= bottom
+                and (region.columns.transform.patch == right or (region.columns.transform.patch > right and not whole))
             ]
-            found.append(Band(range(row, row + step), range(left, right), having[0].first, having[-1].end))
+            if having:
+                columns = range(0 if whole else left, right)
+                found.append(Band(range(row, row + step), columns, having[0].first, having[-1].end))
     return tuple(found)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from tvm import tirx
 
-from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, reinterpret, vector
+from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, intrin, reinterpret, vector
 from ...isa import Isa, vector_ops
 from ..base import CACHE_LINE, StridedView, emitter
 from ..tiling import Runs
@@ -25,16 +26,19 @@ AHEAD = 4096
 @emitter(WinogradSpec)
 def emit(spec: WinogradSpec, isa: Isa, symbol: str) -> Any:
     """The kernel of a convolution by Winograd's filtering on one ISA level."""
-    return _WinogradEmitter(spec, isa, symbol).emit()
+    emitters = {"stored": _StoredEmitter, "staged": _StagedEmitter, "fused": _FusedEmitter}
+    return emitters[spec.filters](spec, isa, symbol).emit()
 
 
-class _WinogradEmitter:
+class _WinogradEmitter(ABC):
+    """Patches and results, around what multiplies."""
+
     def __init__(self, spec: WinogradSpec, isa: Isa, symbol: str) -> None:
         self.spec, self.conv, self.transform = spec, spec.conv, spec.transform
         self.plan, self.isa = plan_winograd(spec, isa), isa
         self.b, self.ops = Builder(symbol), vector_ops(isa)
         dtypes = {arg.name: arg.dtype_on(isa) for arg in spec.args}
-        if spec.stored:
+        if spec.filters == "stored":
             dtypes["weight"] = "int16"
         self.buffers = {name: self.b.arg(name, dtype) for name, dtype in dtypes.items()}
         self.epilogue = EpilogueEmitter(self.b, self.ops, self.conv.epilogue, self.buffers)
@@ -53,14 +57,20 @@ class _WinogradEmitter:
             low = b.let(chunk * plan.chunk_blocks)
             high = b.let(tirx.Min(low + plan.chunk_blocks, i64(plan.blocks)))
             with b.loop(low, high, "block") as block:
-                for rows, bands in itertools.groupby(self.spec.bands, key=lambda band: band.rows):
-                    filters, start = self._filters(block, rows)
-                    for band in bands:
-                        self._products(band, filters, start, first)
+                self._multiply(block, first)
                 for region in self.spec.regions:
                     with self._tiles(first, region) as tile:
                         self._results(region, tile, b.let(first + tile - region.first), block)
         return b.finish(self.spec.noalias)
+
+    @abstractmethod
+    def _multiply(self, block: Expr, first: Expr) -> None:
+        """Products of a block of channels and the tiles of the group that begins with tile `first`."""
+
+    def _units(self, first: Expr, band: Band, units: int) -> tuple[Expr, Expr]:
+        """The first tile of a band in the group, and how many register tiles of `units` tiles reach its last one."""
+        low, high = self._within(first, band)
+        return low, self.b.let(tirx.truncdiv(high - low + (units - 1), i64(units)))
 
     def _within(self, first: Expr, tiles: Region | Band) -> tuple[Expr, Expr]:
         """Where those of `tiles` begin and end, in the group of tile `first`, that belong to it: maybe none."""
@@ -117,55 +127,15 @@ class _WinogradEmitter:
 
     # Filters ----------------------------------------------------------------------------------------------------------
 
-    def _filters(self, block: Expr, rows: range) -> tuple[Buffer, Expr]:
-        """Where the filters of a block for the points of `rows` are: as they are stored, or transformed here."""
-        b, plan, patch, matrix = self.b, self.plan, self.transform.patch, self.transform.filter
-        lanes, count = 2 * self.ops.lanes, plan.depth * plan.width
-        if self.spec.stored:
-            return self.buffers["weight"], b.let((block * plan.points + rows.start * patch) * plan.filter_step)
-        start = b.let(block * (9 * count))
-        with b.loop(0, count // lanes, "filters") as at:
-            taps, target = b.let(start + at * (9 * lanes)), b.let(at * lanes)
-            if rows.start == 0:
-                for line in range(0, 9 * lanes, CACHE_LINE):
-                    b.prefetch(self.buffers["weight"], taps + AHEAD + line)
-            columns = [
-                self._pair(matrix, rows.start, [self._tap(taps + (i * 3 + j) * lanes) for i in range(3)])
-                for j in range(3)
-            ]
-            for i in range(2):
-                for j, value in enumerate(self._transformed(matrix, [column[i] for column in columns])):
-                    b.store(self.buffers["filters"], target + (i * patch + j) * plan.filter_step, value, lanes)
-        return self.buffers["filters"], i64(0)
-
     def _tap(self, place: Index) -> Expr:
+        """A vector of bytes of filters, as words."""
         lanes = 2 * self.ops.lanes
         return self.b.let(cast(vector("int16", lanes), self.buffers["weight"].load(place, lanes)))
 
-    # Products ---------------------------------------------------------------------------------------------------------
-
-    def _products(self, band: Band, filters: Buffer, start: Expr, first: Expr) -> None:
-        """Multiply patches of the task and filters at the points of a band, whose rows begin at element `start`."""
-        b, plan, buffers, patch = self.b, self.plan, self.buffers, self.transform.patch
-        runs = Runs(1, 1, plan.depth, plan.depth, plan.dot.step)
-        operands = Operands(buffers["patches"], filters, None, runs, 0, 0, plan.tile.vectors)
-        dots = word_dots(plan.dot, b, self.ops, operands)
-        units, lanes = plan.tile.units, self.ops.lanes
-        low, high = self._within(first, band)
-        count = b.let(tirx.truncdiv(high - low + (units - 1), i64(units)))
-        with b.loop(0, band.points, "point") as point:
-            row, column = b.split(point, len(band.columns))
-            number = b.let(row * patch + column + band.columns.start)
-            weight = b.let(start + number * plan.filter_step)
-            number = b.let(number + band.rows.start * patch)
-            with b.loop(0, count, "unit") as unit:
-                tile = b.let(low + unit * units)
-                offsets = [at * plan.depth for at in range(units)]
-                sums = dots.accumulate(b.let(number * plan.patch_step + tile * plan.depth), offsets, weight, i64(0))
-                target = b.let(number * plan.product_step + tile * plan.width)
-                for at, values in enumerate(sums):
-                    for v, value in enumerate(values):
-                        b.store(buffers["products"], target + (at * plan.width + v * lanes), value, lanes)
+    def _fetch(self, taps: Expr, count: int) -> None:
+        """Ask for `count` bytes of filters, some way behind element `taps`."""
+        for line in range(0, count, CACHE_LINE):
+            self.b.prefetch(self.buffers["weight"], taps + AHEAD + line)
 
     # Results ----------------------------------------------------------------------------------------------------------
 
@@ -174,8 +144,8 @@ class _WinogradEmitter:
         b, conv, plan, lanes = self.b, self.conv, self.plan, self.ops.lanes
         vectors = self.ops.vectors_of(conv.out_channels)
         place = self._place(region, number)
-        first = b.let(block * plan.tile.vectors)
-        last = b.let(tirx.Min(first + plan.tile.vectors, i64(vectors)))
+        first = b.let(block * plan.vectors)
+        last = b.let(tirx.Min(first + plan.vectors, i64(vectors)))
         with b.loop(first, last, "vector") as at:
             channel = b.let(at * lanes)
             values = self._convolved(region, b.let(tile * plan.width + (at - first) * lanes), channel)
@@ -302,3 +272,127 @@ class _WinogradEmitter:
         if odd > 1:
             value = self.b.let(value + tirx.shift_left(value, const({3: 1, 5: 2}[odd], dtype)))
         return tirx.shift_left(value, const(shift, dtype)) if shift else value
+
+
+class _PointwiseEmitter(_WinogradEmitter):
+    """Transformed filters lie in memory: a register tile multiplies at one point."""
+
+    def _multiply(self, block: Expr, first: Expr) -> None:
+        bands = zip(self.spec.bands, self.plan.units, strict=True)
+        for rows, banded in itertools.groupby(bands, key=lambda item: item[0].rows):
+            filters, start = self._filters(block, rows)
+            for band, units in banded:
+                self._products(band, units, filters, start, first)
+
+    @abstractmethod
+    def _filters(self, block: Expr, rows: range) -> tuple[Buffer, Expr]:
+        """Where the filters of a block for the points of `rows` are."""
+
+    def _products(self, band: Band, units: int, filters: Buffer, start: Expr, first: Expr) -> None:
+        """Multiply patches of the task and filters at the points of a band, whose rows begin at element `start`."""
+        b, plan, buffers, patch = self.b, self.plan, self.buffers, self.transform.patch
+        runs = Runs(1, 1, plan.depth, plan.depth, plan.dot.step)
+        operands = Operands(buffers["patches"], filters, None, runs, 0, 0, plan.vectors)
+        dots = word_dots(plan.dot, b, self.ops, operands)
+        lanes = self.ops.lanes
+        low, count = self._units(first, band, units)
+        with b.loop(0, band.points, "point") as point:
+            row, column = b.split(point, len(band.columns))
+            number = b.let(row * patch + column + band.columns.start)
+            weight = b.let(start + number * plan.filter_step)
+            number = b.let(number + band.rows.start * patch)
+            with b.loop(0, count, "unit") as unit:
+                tile = b.let(low + unit * units)
+                offsets = [at * plan.depth for at in range(units)]
+                sums = dots.accumulate(b.let(number * plan.patch_step + tile * plan.depth), offsets, weight, i64(0))
+                target = b.let(number * plan.product_step + tile * plan.width)
+                for at, values in enumerate(sums):
+                    for v, value in enumerate(values):
+                        b.store(buffers["products"], target + (at * plan.width + v * lanes), value, lanes)
+
+
+class _StoredEmitter(_PointwiseEmitter):
+    def _filters(self, block: Expr, rows: range) -> tuple[Buffer, Expr]:
+        plan = self.plan
+        start = self.b.let((block * plan.points + rows.start * self.transform.patch) * plan.filter_step)
+        return self.buffers["weight"], start
+
+
+class _StagedEmitter(_PointwiseEmitter):
+    def _filters(self, block: Expr, rows: range) -> tuple[Buffer, Expr]:
+        b, plan, patch, matrix = self.b, self.plan, self.transform.patch, self.transform.filter
+        lanes, count = 2 * self.ops.lanes, plan.depth * plan.width
+        start = b.let(block * (9 * count))
+        with b.loop(0, count // lanes, "filters") as at:
+            taps, target = b.let(start + at * (9 * lanes)), b.let(at * lanes)
+            if rows.start == 0:
+                self._fetch(taps, 9 * lanes)
+            columns = [
+                self._pair(matrix, rows.start, [self._tap(taps + (i * 3 + j) * lanes) for i in range(3)])
+                for j in range(3)
+            ]
+            for i in range(2):
+                for j, value in enumerate(self._transformed(matrix, [column[i] for column in columns])):
+                    b.store(self.buffers["filters"], target + (i * patch + j) * plan.filter_step, value, lanes)
+        return self.buffers["filters"], i64(0)
+
+
+class _FusedEmitter(_WinogradEmitter):
+    """A register tile multiplies some tiles at a row of points, by filters that it transforms in each step of K.
+
+    Where words are multiplied by a part of the vector units, the others transform filters meanwhile.
+    """
+
+    def _multiply(self, block: Expr, first: Expr) -> None:
+        b, plan, lanes = self.b, self.plan, 2 * self.ops.lanes
+        start = b.let(block * (9 * plan.depth * plan.width))
+        for band, units in zip(self.spec.bands, plan.units, strict=True):
+            row = band.rows.start
+            # Each row asks for its share of the next block.
+            coming = b.let(start + 9 * lanes * (plan.depth // 2) * (self.transform.patch + row) // self.transform.patch)
+            low, count = self._units(first, band, units)
+            points = [row * self.transform.patch + column for column in band.columns]
+            with b.loop(0, count, "unit") as unit:
+                tile = b.let(low + unit * units)
+                places = [[point * plan.patch_step + at * plan.depth for at in range(units)] for point in points]
+                acc = b.registers(len(points) * units, self.ops.i32, "acc")
+                for number in range(len(points) * units):
+                    b.store(acc, number, self.ops.const_i32(0))
+                patch = b.let(tile * plan.depth)
+                with b.loop(0, plan.depth // 2, "step") as step:
+                    taps = b.let(start + step * (9 * lanes))
+                    b.prefetch(self.buffers["weight"], coming + step * (9 * lanes // self.transform.patch))
+                    self._step(acc, places, b.let(patch + step * 2), self._row(row, len(points), taps))
+                target = b.let(tile * plan.width)
+                for number, (point, at) in enumerate(itertools.product(points, range(units))):
+                    place = target + (point * plan.product_step + at * plan.width)
+                    b.store(self.buffers["products"], place, acc[number], self.ops.lanes)
+
+    def _step(self, acc: Buffer, places: Sequence[Sequence[int]], patch: Expr, filters: Sequence[Expr]) -> None:
+        """Add the products of two channels."""
+        b, ops, number = self.b, self.ops, 0
+        for column, weights in zip(places, filters, strict=True):
+            for place in column:
+                pair = b.let(reinterpret("int32", self.buffers["patches"].load(patch + place, 2)))
+                spread = reinterpret(str(weights.ty.dtype), ops.splat(pair))
+                name = f"llvm.x86.avx512.vpdpwssd.{32 * ops.lanes}"
+                b.store(acc, number, intrin(ops.i32, name, acc[number], spread, weights))
+                number += 1
+
+    def _row(self, row: int, columns: int, taps: Expr) -> list[Expr]:
+        """Filters at the first points of a row, from the bytes of both channels from element `taps` on."""
+        b, lanes, matrix = self.b, 2 * self.ops.lanes, self.transform.filter
+        top, middle, bottom = matrix[row]
+        found = [self._pairs(taps + 2 * lanes * column, top, bottom) for column in range(3)]
+        if middle:
+            inner, last = taps + 6 * lanes, self._tap(taps + 8 * lanes)
+            odd = [self._pairs(inner, abs(middle), 0), self._pairs(inner, 0, abs(middle)), self._times(abs(middle), last)]
+            found = [b.let(even + side if middle > 0 else even - side) for even, side in zip(found, odd, strict=True)]
+        return self._transformed(matrix[:columns], found)
+
+    def _pairs(self, place: Index, low: int, high: int) -> Expr:
+        """Words: `low` times the first and `high` times the second byte of each pair. vpmaddubsw takes them unsigned."""
+        lanes = 2 * self.ops.lanes
+        factors = reinterpret(vector("uint8", 2 * lanes), const(low + 256 * high, vector("int16", lanes)))
+        weights = self.buffers["weight"].load(place, 2 * lanes)
+        return self.b.let(intrin(vector("int16", lanes), "llvm.x86.avx512.pmaddubs.w.512", factors, weights))
