@@ -102,21 +102,30 @@ def test_where_words_are_multiplied_as_fast_as_bytes_it_is_chosen() -> None:
 
 
 def test_what_only_some_processors_gain_counts_for_nothing() -> None:
-    spec = conv_spec((14, 14), (256, 256), (3, 3))
-    weight = np.ones((256, 256, 3, 3), "int8")
+    spec = conv_spec((7, 7), (160, 192), (3, 3))
+    weight = np.ones((192, 160, 3, 3), "int8")
     assert choose(spec, ISAS["avx512vnni"], weight) == (WinogradSpec(spec, 4, "fused"), 1.0)
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "filters"), [((56, 56), 64, "stored"), ((14, 14), 512, "staged")]
+    ("level", "size", "channels", "filters"),
+    [
+        ("avx2", (56, 56), 64, "stored"),
+        ("avx2", (14, 14), 512, "staged"),
+        ("avx512vnni", (56, 56), 64, "stored"),
+        ("avx512vnni", (28, 28), 256, "staged"),
+        ("avx512vnni", (14, 14), 256, "fused"),
+        ("avx512vnni", (7, 7), 512, "fused"),
+    ],
 )
 def test_filters_that_take_much_memory_are_transformed_by_the_kernel(
-    size: tuple[int, int], channels: int, filters: Filters
+    level: str, size: tuple[int, int], channels: int, filters: Filters
 ) -> None:
+    """Those of few tiles in registers."""
     spec = conv_spec(size, (channels, channels), (3, 3))
     weight = np.ones((channels, channels, 3, 3), "int8")
-    assert choose(spec, ISAS["avx2"], weight)[0] == WinogradSpec(spec, 4, filters)
-    case, _ = conv_case(spec, ISAS["avx2"], np.random.default_rng(0), partial(WinogradSpec, size=4, filters=filters))
+    assert choose(spec, ISAS[level], weight)[0] == WinogradSpec(spec, 4, filters)
+    case, _ = conv_case(spec, ISAS[level], np.random.default_rng(0), partial(WinogradSpec, size=4, filters=filters))
     assert case.arrays["weight"].nbytes >= (8 if filters == "stored" else 1) * weight.nbytes
     assert case.arrays["weight"].nbytes < (9 if filters == "stored" else 2) * weight.nbytes
 

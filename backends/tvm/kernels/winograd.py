@@ -8,8 +8,8 @@ modulo 2**32, so only the final result has to fit, and `exact` proves from the w
 has 16 bits: where an instruction multiplies bytes much faster than words there is little to gain.
 
 Tiles are numbered, and cut into groups. A task transforms the patches of a group and, for a block of channels at a
-time, multiplies them by transformed filters and transforms the products. Tiles of two shapes have some points in common,
-and are multiplied together there (`Band`).
+time, multiplies them by transformed filters and transforms the products. Tiles of two shapes have some points in
+common, and are multiplied together there (`Band`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from .conv_plan import plan_conv
 from .division import MOST_TASKS, THREADS, parts
 from .tiling import MOST_UNITS, MOST_VECTORS, STREAMED, Dot, word_dot
 from .winograd_tiles import TRANSFORMS, Band, Region, Transform, bands, cover, power_of_two
-
 
 #: Who transforms filters: `pack`, which stores them as words; or the kernel, from bytes. That stages the filters of a
 #: block of channels for a pair of rows of points in memory, or fuses transforms and products: the filters of a row of
@@ -154,11 +153,12 @@ def _interleaved(taps: Array) -> Array:
 
 @dataclass(frozen=True)
 class WinogradPlan:
-    """How it is cut: `groups` of `group_tiles` tiles, by `chunks` of `chunk_blocks` blocks of `vectors` channel vectors.
+    """How it is cut: `groups` of `group_tiles` tiles, by `chunks` of `chunk_blocks` blocks of channels.
 
-    In band number b a register tile is ``units[b]`` tiles of results by the channels of a block, at one point or, where
-    filters are fused, at a row of points. A step of K takes `step_cost` for a block of channels and all tiles. There is
-    `room` for more tiles than a group has: those beside the last one that has a point are multiplied too, and not used.
+    A block is `vectors` channel vectors. In band number b a register tile is ``units[b]`` tiles of results by the
+    channels of a block, at one point or, where filters are fused, at a row of points. A step of K takes `step_cost` for
+    a block and all tiles. There is `room` for more tiles than a group has: those beside the last one that has a point
+    are multiplied too, and not used.
     """
 
     dot: Dot
@@ -256,12 +256,13 @@ def _plans(spec: WinogradSpec, isa: Isa) -> Iterator[WinogradPlan]:
     depth = round_up(spec.conv.in_channels, 2 * isa.lanes)
     dot = replace(dot, streamed=dot.weight_bytes * depth * isa.lanes > STREAMED)
     most = 1 if spec.filters == "fused" else min(all_vectors, MOST_VECTORS)
-    for tiles, vectors in itertools.product(parts(spec.tiles), range(1, most + 1)):
+    for share, vectors in itertools.product(parts(spec.tiles), range(1, most + 1)):
         costs = [_tile_costs(band, dot, vectors, spec.filters) for band in spec.bands]
         if not all(costs):
             continue
         blocks = -(-all_vectors // vectors)
-        units = tuple(_best_units(spec, band, tiles, cost) for band, cost in zip(spec.bands, costs, strict=True))
+        units = tuple(_best_units(spec, band, share, cost) for band, cost in zip(spec.bands, costs, strict=True))
+        tiles = min(spec.tiles, round_up(share, max(units)))
         counts, room = _multiplied(spec, tiles, units)
         step_cost = sum(count * cost[unit] for count, cost, unit in zip(counts, costs, units, strict=True))
         for chunk_blocks in parts(blocks):
@@ -279,7 +280,7 @@ def _plans(spec: WinogradSpec, isa: Isa) -> Iterator[WinogradPlan]:
                 groups=-(-spec.tiles // tiles),
                 room=room,
             )
-            if plan.groups * plan.chunks <= MOST_TASKS or tiles == 1:
+            if plan.groups * plan.chunks <= MOST_TASKS or share == 1:
                 yield plan
 
 
@@ -397,7 +398,7 @@ def gain(spec: WinogradSpec, isa: Isa) -> float:
 #: fast as with filters that are not stored.
 MOST_BYTES, LEAST_SAVED = 2_400_000, 1.03
 #: What is worth it. Processors that multiply half as fast gain 1.3 where 0.98 is estimated, and 1.5 where it is 1.2.
-LEAST_GAIN = 0.95
+LEAST_GAIN = 0.9
 
 
 def choose(conv: ConvSpec, isa: Isa, weight: Array) -> tuple[WinogradSpec | None, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...builder import Buffer, Builder, Expr, Index, cast, const, i64, intrin, r
 from ...isa import Isa, vector_ops
 from ..base import CACHE_LINE, StridedView, emitter
 from ..tiling import Runs
-from ..winograd import WinogradSpec, plan_winograd
+from ..winograd import Filters, WinogradSpec, plan_winograd
 from ..winograd_tiles import Band, Extent, Matrix, Region, power_of_two
 from .dots import Operands, word_dots
 from .epilogue import EpilogueEmitter
@@ -26,7 +26,11 @@ AHEAD = 4096
 @emitter(WinogradSpec)
 def emit(spec: WinogradSpec, isa: Isa, symbol: str) -> Any:
     """The kernel of a convolution by Winograd's filtering on one ISA level."""
-    emitters = {"stored": _StoredEmitter, "staged": _StagedEmitter, "fused": _FusedEmitter}
+    emitters: dict[Filters, Callable[[WinogradSpec, Isa, str], _WinogradEmitter]] = {
+        "stored": _StoredEmitter,
+        "staged": _StagedEmitter,
+        "fused": _FusedEmitter,
+    }
     return emitters[spec.filters](spec, isa, symbol).emit()
 
 
@@ -344,40 +348,43 @@ class _FusedEmitter(_WinogradEmitter):
     """
 
     def _multiply(self, block: Expr, first: Expr) -> None:
-        b, plan, lanes = self.b, self.plan, 2 * self.ops.lanes
-        start = b.let(block * (9 * plan.depth * plan.width))
-        for band, units in zip(self.spec.bands, plan.units, strict=True):
-            row = band.rows.start
-            # Each row asks for its share of the next block.
-            coming = b.let(start + 9 * lanes * (plan.depth // 2) * (self.transform.patch + row) // self.transform.patch)
+        start = self.b.let(block * (9 * self.plan.depth * self.plan.width))
+        for band, units in zip(self.spec.bands, self.plan.units, strict=True):
             low, count = self._units(first, band, units)
-            points = [row * self.transform.patch + column for column in band.columns]
-            with b.loop(0, count, "unit") as unit:
-                tile = b.let(low + unit * units)
-                places = [[point * plan.patch_step + at * plan.depth for at in range(units)] for point in points]
-                acc = b.registers(len(points) * units, self.ops.i32, "acc")
-                for number in range(len(points) * units):
-                    b.store(acc, number, self.ops.const_i32(0))
-                patch = b.let(tile * plan.depth)
-                with b.loop(0, plan.depth // 2, "step") as step:
-                    taps = b.let(start + step * (9 * lanes))
-                    b.prefetch(self.buffers["weight"], coming + step * (9 * lanes // self.transform.patch))
-                    self._step(acc, places, b.let(patch + step * 2), self._row(row, len(points), taps))
-                target = b.let(tile * plan.width)
-                for number, (point, at) in enumerate(itertools.product(points, range(units))):
-                    place = target + (point * plan.product_step + at * plan.width)
-                    b.store(self.buffers["products"], place, acc[number], self.ops.lanes)
+            with self.b.loop(0, count, "unit") as unit:
+                self._register_tile(band, self.b.let(low + unit * units), units, start)
 
-    def _step(self, acc: Buffer, places: Sequence[Sequence[int]], patch: Expr, filters: Sequence[Expr]) -> None:
-        """Add the products of two channels."""
-        b, ops, number = self.b, self.ops, 0
-        for column, weights in zip(places, filters, strict=True):
-            for place in column:
-                pair = b.let(reinterpret("int32", self.buffers["patches"].load(patch + place, 2)))
-                spread = reinterpret(str(weights.ty.dtype), ops.splat(pair))
-                name = f"llvm.x86.avx512.vpdpwssd.{32 * ops.lanes}"
-                b.store(acc, number, intrin(ops.i32, name, acc[number], spread, weights))
-                number += 1
+    def _register_tile(self, band: Band, tile: Expr, units: int, start: Expr) -> None:
+        """Multiply `units` tiles from `tile` on at the points of a band, by filters from byte `start` on."""
+        b, plan, patch, row = self.b, self.plan, self.transform.patch, band.rows.start
+        results = [(row * patch + column, at) for column in band.columns for at in range(units)]
+        acc = b.registers(len(results), self.ops.i32, "acc")
+        for number in range(len(results)):
+            b.store(acc, number, self.ops.const_i32(0))
+        steps, taps = plan.depth // plan.dot.step, 9 * plan.dot.step * plan.width
+        # Each row of points asks for its share of the filters of the next block.
+        share = taps // patch
+        coming = b.let(start + steps * (taps + row * share))
+        words = b.let(tile * plan.depth)
+        with b.loop(0, b.opaque(steps), "step") as step:
+            b.prefetch(self.buffers["weight"], coming + step * share)
+            filters = self._row(row, len(band.columns), b.let(start + step * taps))
+            pair = b.let(words + step * plan.dot.step)
+            for number, (point, at) in enumerate(results):
+                place = pair + (point * plan.patch_step + at * plan.depth)
+                self._add(acc, number, place, filters[number // units])
+        target = b.let(tile * plan.width)
+        for number, (point, at) in enumerate(results):
+            place = target + (point * plan.product_step + at * plan.width)
+            b.store(self.buffers["products"], place, acc[number], self.ops.lanes)
+
+    def _add(self, acc: Buffer, number: int, place: Expr, weights: Expr) -> None:
+        """Add the products of the two channels of a patch from word `place` on."""
+        ops = self.ops
+        pair = self.b.let(reinterpret("int32", self.buffers["patches"].load(place, 2)))
+        spread = reinterpret(vector("int16", 2 * ops.lanes), ops.splat(pair))
+        product = intrin(ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * ops.lanes}", acc[number], spread, weights)
+        self.b.store(acc, number, product)
 
     def _row(self, row: int, columns: int, taps: Expr) -> list[Expr]:
         """Filters at the first points of a row, from the bytes of both channels from element `taps` on."""
@@ -386,12 +393,13 @@ class _FusedEmitter(_WinogradEmitter):
         found = [self._pairs(taps + 2 * lanes * column, top, bottom) for column in range(3)]
         if middle:
             inner, last = taps + 6 * lanes, self._tap(taps + 8 * lanes)
-            odd = [self._pairs(inner, abs(middle), 0), self._pairs(inner, 0, abs(middle)), self._times(abs(middle), last)]
+            times = abs(middle)
+            odd = [self._pairs(inner, times, 0), self._pairs(inner, 0, times), self._times(times, last)]
             found = [b.let(even + side if middle > 0 else even - side) for even, side in zip(found, odd, strict=True)]
         return self._transformed(matrix[:columns], found)
 
     def _pairs(self, place: Index, low: int, high: int) -> Expr:
-        """Words: `low` times the first and `high` times the second byte of each pair. vpmaddubsw takes them unsigned."""
+        """Words: `low` times the first and `high` times the second byte of each pair, neither factor below 0."""
         lanes = 2 * self.ops.lanes
         factors = reinterpret(vector("uint8", 2 * lanes), const(low + 256 * high, vector("int16", lanes)))
         weights = self.buffers["weight"].load(place, 2 * lanes)
