@@ -44,8 +44,7 @@ SHORT = """\
 What bounds what falls short:
 
 - *ResNets on avx512vnni*: on the processors of AMD products run close to the peak of vpdpbusd ("Where the time goes"),
-  and what is gained beyond are the multiplications that Winograd's filtering saves. Layers of 7x7 results have too few
-  tiles for it: transforming 512 channels of filters takes as long as it saves. On the Xeon a part is not explained,
+  and what is gained beyond are the multiplications that Winograd's filtering saves. On the Xeon a part is not explained,
   most of it in later layers. Machines other than the Zen 4 (avx2, avx512vnni) were measured before layers of more than
   128 channels took Winograd's filtering.
 - *avx2*: OpenVINO multiplies all bytes by pmaddubsw, and saturates where weights are large; octavo gives the same bytes
