@@ -205,10 +205,30 @@ class DepthwisePlan:
         h, taps = self.geometry.h, self.taps
         return sorted({taps.index(row * h.stride + k * h.dilation) // self.group for k in range(h.kernel)})
 
+    def slots_of(self, row: int, group: int) -> tuple[int | None, ...]:
+        """For every tap of a dot product the row of the kernel that a row of the tile has there."""
+        h = self.geometry.h
+        kernel = {row * h.stride + k * h.dilation: k for k in range(h.kernel)}
+        taps = self.taps[group * self.group : (group + 1) * self.group]
+        return tuple(kernel.get(tap) for tap in taps) + (None,) * (self.group - len(taps))
+
+    @property
+    def operands(self) -> list[tuple[int | None, ...]]:
+        """Weights of one column, as `slots_of`: rows of the tile that are apart by whole groups have the same."""
+        return list(dict.fromkeys(self.slots_of(row, group) for row in range(self.rows) for group in self.groups_of(row)))
+
+    def resident(self, registers: int) -> bool:
+        """Whether weights are best loaded before the loop over tiles: they fit the registers, or it is long for some.
+
+        The others are then stored on the stack, which takes as long as a few tiles.
+        """
+        needed = len(self.operands) * self.geometry.w.kernel * self.vectors
+        return needed <= registers // 2 or (registers == 32 and self.chunk_tiles > FEW_TILES)
+
     @property
     def block_weights(self) -> int:
         """Weights of one channel block."""
-        return self.rows * self.geometry.w.kernel * self.groups * self.group * self.width
+        return self.geometry.w.kernel * len(self.operands) * self.group * self.width
 
     def block_start(self, block: int) -> int:
         """The first channel of a block; the last one ends with the channels, if they fill it."""
@@ -233,19 +253,17 @@ def _picked(values: Array, order: Array) -> Array:
 
 
 def _pack_weights(plan: DepthwisePlan, weight: Array) -> Array:
-    """[block][row of the tile][kernel column][group][vector][lane][tap of the group]; int16 for pmaddwd."""
+    """[block][kernel column][operand][vector][lane][tap of the group]; int16 for pmaddwd."""
     geometry = plan.geometry
     if geometry.swapped:
         weight = weight.transpose(0, 2, 1)
     order = plan.channel_order().reshape(plan.blocks, plan.vectors, plan.lanes)
-    taps = plan.taps
-    columns = np.zeros((plan.rows, geometry.w.kernel, plan.groups * plan.group, weight.shape[0] + 1), "int8")
-    for row in range(plan.rows):
-        for k in range(geometry.h.kernel):
-            slot = taps.index(row * geometry.h.stride + k * geometry.h.dilation)
-            columns[row, :, slot, :-1] = weight[:, k, :].T
-    grouped = columns.reshape(plan.rows, geometry.w.kernel, plan.groups, plan.group, -1)
-    packed = grouped[..., order].transpose(4, 0, 1, 2, 5, 6, 3)
+    columns = np.zeros((geometry.w.kernel, len(plan.operands), plan.group, weight.shape[0] + 1), "int8")
+    for at, slots in enumerate(plan.operands):
+        for slot, k in enumerate(slots):
+            if k is not None:
+                columns[:, at, slot, :-1] = weight[:, k, :].T
+    packed = columns[..., order].transpose(3, 0, 1, 4, 5, 2)
     dtype = "int16" if plan.kind == "pmaddwd" else "int8"
     return np.ascontiguousarray(packed, dtype).reshape(-1).view("int8")
 
@@ -273,6 +291,8 @@ SPILLED = 1.1
 SHARED_LINE, MOST_SHARED = 3, 0.1
 #: Tiles of a task where it has several channel blocks: to begin one costs as much as a tile.
 FEWEST_TILES = 12
+#: Tiles of a loop for which it is not worth loading weights before, where only some of them stay in registers.
+FEW_TILES = 8
 #: Pixels that count as one where a block has no room for two. Of four each column would serve one pixel alone.
 MOST_FOLDED = 2
 #: Channel vectors of a block. On ARM the weights of two stay in registers, on x86 four are brought together at once.

@@ -37,7 +37,7 @@ def emit(spec: DepthwiseSpec, isa: Isa, symbol: str) -> Any:
             tile.start(place.moved(b, plan.geometry.w, low * plan.pixels, channel).x)
             with b.loop(low, high) as step:
                 pixel = b.let(_clipped(step, plan.pixels, plan.geometry.w.count))
-                tile.emit(block, place.moved(b, plan.geometry.w, pixel, channel))
+                tile.emit(block, step, place.moved(b, plan.geometry.w, pixel, channel))
     return b.finish(spec.noalias)
 
 
@@ -102,7 +102,7 @@ class _Tile:
     def _kept_at(self, column: int, group: int) -> int:
         return (self.plan.kept.index(column) * self.plan.groups + group) * self.plan.vectors
 
-    def emit(self, block: Expr, place: _Place) -> None:
+    def emit(self, block: Expr, step: Expr, place: _Place) -> None:
         b, plan = self.b, self.plan
         acc = b.registers(plan.rows * plan.pixels * plan.vectors, self.ops.i32, "acc")
         first = b.let(block * plan.width)
@@ -119,7 +119,8 @@ class _Tile:
             for pixel in range(plan.pixels):
                 self._finish(acc, pixel, scale, place)
         else:
-            self._columns(acc, place.x, weight, lambda pixel: self._finish(acc, pixel, scale, place))
+            weights = self._row_weights(weight, step)
+            self._columns(acc, place.x, weights, lambda pixel: self._finish(acc, pixel, scale, place))
 
     def _finish(self, acc: Buffer, pixel: int, scale: Sequence[Expr], place: _Place) -> None:
         """The epilogue of one pixel in all rows of the tile."""
@@ -134,7 +135,21 @@ class _Tile:
 
     # Dot products over several taps of one column
 
-    def _columns(self, acc: Buffer, x: Expr, weight: Expr, finish: Callable[[int], None]) -> None:
+    def _row_weights(self, weight: Expr, step: Expr) -> list[Expr]:
+        """Where each row of the tile reads the weights from element `weight` on.
+
+        Those that do not stay in registers are operands of instructions. LLVM would load them before the loop over
+        tiles and store them elsewhere, or load them once for two rows: it takes none of these places to be the same.
+        """
+        b, plan = self.b, self.plan
+        if plan.resident(self.ops.isa.vectors):
+            return [weight] * plan.rows
+        slots = [[plan.slots_of(row, group) for group in plan.groups_of(row)] for row in range(plan.rows)]
+        copies = [slots[:row].count(slots[row]) for row in range(plan.rows)]
+        places = [b.let(b.anew(weight, step + copy)) for copy in range(max(copies) + 1)]
+        return [places[copy] for copy in copies]
+
+    def _columns(self, acc: Buffer, x: Expr, weights: Sequence[Expr], finish: Callable[[int], None]) -> None:
         """Bring together each column of taps once, and use it for every output that has it.
 
         A pixel is finished as soon as its last column is done, which frees its registers.
@@ -155,7 +170,7 @@ class _Tile:
                     self._keep(before, group, operands)
                 for row in (row for row in range(plan.rows) if group in plan.groups_of(row)):
                     for pixel, k in found:
-                        self._accumulate(acc, row * plan.pixels + pixel, operands, weight + self._at(row, k, group))
+                        self._accumulate(acc, row * plan.pixels + pixel, operands, weights[row] + self._at(row, k, group))
             for pixel, k in found:
                 if k == w.kernel - 1:
                     finish(pixel)
@@ -168,7 +183,8 @@ class _Tile:
 
     def _at(self, row: int, column: int, group: int) -> int:
         plan = self.plan
-        return ((row * plan.geometry.w.kernel + column) * plan.groups + group) * plan.group * plan.width
+        at = column * len(plan.operands) + plan.operands.index(plan.slots_of(row, group))
+        return at * plan.group * plan.width
 
     def _rolled(self, acc: Buffer, x: Expr, weight: Expr) -> None:
         """The same for a large kernel and a single output, with loops over columns and groups of taps."""
