@@ -176,6 +176,13 @@ class DepthwisePlan:
         return self.geometry.batch * self.row_tiles * self.stretches * self.channel_chunks
 
     @property
+    def bytes_read(self) -> int:
+        """Bytes of the image that a task reads for one row of tiles: again for each channel block, by whole lines."""
+        w = self.geometry.w
+        columns = (self.chunk_tiles * self.pixels - 1) * w.stride + (w.kernel - 1) * w.dilation + 1
+        return len(self.taps) * columns * min(self.geometry.channels, self.chunk_blocks * self.width)
+
+    @property
     def taps(self) -> list[int]:
         """The image rows that a tile touches, relative to its first."""
         h = self.geometry.h
@@ -212,23 +219,24 @@ class DepthwisePlan:
         taps = self.taps[group * self.group : (group + 1) * self.group]
         return tuple(kernel.get(tap) for tap in taps) + (None,) * (self.group - len(taps))
 
-    @property
-    def operands(self) -> list[tuple[int | None, ...]]:
-        """Weights of one column, as `slots_of`: rows of the tile that are apart by whole groups have the same."""
-        return list(dict.fromkeys(self.slots_of(row, group) for row in range(self.rows) for group in self.groups_of(row)))
+    @functools.cached_property
+    def slots(self) -> list[tuple[int | None, ...]]:
+        """All `slots_of` dot products of a column, once each: rows that are apart by whole groups have the same."""
+        found = [self.slots_of(row, group) for row in range(self.rows) for group in self.groups_of(row)]
+        return list(dict.fromkeys(found))
 
     def resident(self, registers: int) -> bool:
         """Whether weights are best loaded before the loop over tiles: they fit the registers, or it is long for some.
 
         The others are then stored on the stack, which takes as long as a few tiles.
         """
-        needed = len(self.operands) * self.geometry.w.kernel * self.vectors
+        needed = len(self.slots) * self.geometry.w.kernel * self.vectors
         return needed <= registers // 2 or (registers == 32 and self.chunk_tiles > FEW_TILES)
 
     @property
     def block_weights(self) -> int:
         """Weights of one channel block."""
-        return self.geometry.w.kernel * len(self.operands) * self.group * self.width
+        return self.geometry.w.kernel * len(self.slots) * self.group * self.width
 
     def block_start(self, block: int) -> int:
         """The first channel of a block; the last one ends with the channels, if they fill it."""
@@ -253,13 +261,13 @@ def _picked(values: Array, order: Array) -> Array:
 
 
 def _pack_weights(plan: DepthwisePlan, weight: Array) -> Array:
-    """[block][kernel column][operand][vector][lane][tap of the group]; int16 for pmaddwd."""
+    """[block][kernel column][slots][vector][lane][tap of the group]; int16 for pmaddwd."""
     geometry = plan.geometry
     if geometry.swapped:
         weight = weight.transpose(0, 2, 1)
     order = plan.channel_order().reshape(plan.blocks, plan.vectors, plan.lanes)
-    columns = np.zeros((geometry.w.kernel, len(plan.operands), plan.group, weight.shape[0] + 1), "int8")
-    for at, slots in enumerate(plan.operands):
+    columns = np.zeros((geometry.w.kernel, len(plan.slots), plan.group, weight.shape[0] + 1), "int8")
+    for at, slots in enumerate(plan.slots):
         for slot, k in enumerate(slots):
             if k is not None:
                 columns[:, at, slot, :-1] = weight[:, k, :].T
@@ -291,6 +299,8 @@ SPILLED = 1.1
 SHARED_LINE, MOST_SHARED = 3, 0.1
 #: Tiles of a task where it has several channel blocks: to begin one costs as much as a tile.
 FEWEST_TILES = 12
+#: What a task should read: it stays in the first-level cache while other channels of the same lines are read.
+NEAR = 28_000
 #: Tiles of a loop for which it is not worth loading weights before, where only some of them stay in registers.
 FEW_TILES = 8
 #: Pixels that count as one where a block has no room for two. Of four each column would serve one pixel alone.
@@ -319,6 +329,7 @@ def _divided(plan: DepthwisePlan) -> DepthwisePlan:
     channels = [replace(whole, chunk_blocks=some) for some in parts(plan.blocks)]
     options += [option for option in channels if _shared_lines(option) <= MOST_SHARED]
     few = [option for option in options if option.tasks <= MOST_TASKS] or [whole]
+    few = [option for option in few if option.bytes_read <= NEAR] or few
     return best_division(((option, _task_costs(option)) for option in few), _block_tiles(whole))
 
 

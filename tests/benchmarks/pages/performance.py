@@ -44,9 +44,9 @@ SHORT = """\
 What bounds what falls short:
 
 - *ResNets on avx512vnni*: on the processors of AMD products run close to the peak of vpdpbusd ("Where the time goes"),
-  and what is gained beyond are the multiplications that Winograd's filtering saves. On the Xeon a part is not explained,
-  most of it in later layers. Machines other than the Zen 4 (avx2, avx512vnni) were measured before layers of more than
-  128 channels took Winograd's filtering.
+  and what is gained beyond are the multiplications that Winograd's filtering saves. On the Xeon a part is not
+  explained, most of it in later layers. Machines other than the Zen 4 (avx2, avx512vnni) were measured before layers
+  of more than 128 channels took Winograd's filtering.
 - *avx2*: OpenVINO multiplies all bytes by pmaddubsw, and saturates where weights are large; octavo gives the same bytes
   everywhere, so it does where the weights of eight channels prove that nothing saturates, and multiplies words
   elsewhere. Weights of seven bits (`quantize{weight-bits=7}`) always prove it. The machine with AMX was measured before

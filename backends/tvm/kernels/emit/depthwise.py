@@ -170,7 +170,8 @@ class _Tile:
                     self._keep(before, group, operands)
                 for row in (row for row in range(plan.rows) if group in plan.groups_of(row)):
                     for pixel, k in found:
-                        self._accumulate(acc, row * plan.pixels + pixel, operands, weights[row] + self._at(row, k, group))
+                        weight = weights[row] + self._at(row, k, group)
+                        self._accumulate(acc, row * plan.pixels + pixel, operands, weight)
             for pixel, k in found:
                 if k == w.kernel - 1:
                     finish(pixel)
@@ -183,7 +184,7 @@ class _Tile:
 
     def _at(self, row: int, column: int, group: int) -> int:
         plan = self.plan
-        at = column * len(plan.operands) + plan.operands.index(plan.slots_of(row, group))
+        at = column * len(plan.slots) + plan.slots.index(plan.slots_of(row, group))
         return at * plan.group * plan.width
 
     def _rolled(self, acc: Buffer, x: Expr, weight: Expr) -> None:
