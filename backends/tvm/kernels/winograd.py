@@ -397,7 +397,7 @@ def gain(spec: WinogradSpec, isa: Isa) -> float:
 #: Bytes of stored filters of one layer above which the memory they take is not worth the time, and how many times as
 #: fast as with filters that are not stored.
 MOST_BYTES, LEAST_SAVED = 2_400_000, 1.03
-#: What is worth it. Processors that multiply half as fast gain 1.3 where 0.98 is estimated, and 1.5 where it is 1.2.
+#: What is worth it. Processors that multiply half as fast gain 1.18 where 0.92 is estimated, and 1.4 where it is 1.1.
 LEAST_GAIN = 0.9
 
 
