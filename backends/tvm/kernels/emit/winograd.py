@@ -13,7 +13,7 @@ from ..base import CACHE_LINE, emitter
 from ..tiling import Runs
 from ..winograd import Filters, WinogradSpec
 from ..winograd_tiles import Band
-from .dots import Operands, word_dots
+from .dots import Operands, add_pairs, spread_pair, word_dots
 from .winograd_tiles import TilesEmitter
 
 #: How many bytes of filters are asked for before they are staged.
@@ -130,19 +130,12 @@ class _FusedEmitter(TilesEmitter):
             pair = b.let(words + step * plan.dot.step)
             for number, (point, at) in enumerate(results):
                 place = pair + (point * plan.patch_step + at * plan.depth)
-                self._add(acc, number, place, filters[number // units])
+                spread = spread_pair(b, self.ops, self.buffers["patches"], place)
+                b.store(acc, number, add_pairs(self.ops, acc[number], spread, filters[number // units]))
         target = b.let(tile * plan.width)
         for number, (point, at) in enumerate(results):
             place = target + (point * plan.product_step + at * plan.width)
             b.store(self.buffers["products"], place, acc[number], self.ops.lanes)
-
-    def _add(self, acc: Buffer, number: int, place: Expr, weights: Expr) -> None:
-        """Add the products of the two channels of a patch from word `place` on."""
-        ops = self.ops
-        pair = self.b.let(reinterpret("int32", self.buffers["patches"].load(place, 2)))
-        spread = reinterpret(vector("int16", 2 * ops.lanes), ops.splat(pair))
-        product = intrin(ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * ops.lanes}", acc[number], spread, weights)
-        self.b.store(acc, number, product)
 
     def _row(self, row: int, columns: int, taps: Expr) -> list[Expr]:
         """Filters at the first points of a row, from the bytes of both channels from element `taps` on."""

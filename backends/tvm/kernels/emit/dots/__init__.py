@@ -12,7 +12,7 @@ from .amx import AmxDots
 from .arm import ElementDots, FullRangeSmlalDots, PairedDots, SdotDots, SmlalDots, SmmlaDots
 from .base import Accumulators, Dots, Operands, Sharing, VectorDots
 from .copied import Copy, JoinedDots
-from .x86 import MaddDots, PairDots, PmaddwdDots, VnniDots, WidenedDots
+from .x86 import MaddDots, PairDots, PmaddwdDots, VnniDots, WidenedDots, add_pairs, spread_pair
 
 __all__ = [
     "Accumulators",
@@ -25,7 +25,9 @@ __all__ = [
     "SmlalDots",
     "SmmlaDots",
     "VectorDots",
+    "add_pairs",
     "dots_for",
+    "spread_pair",
     "weight_dtype",
     "word_dots",
 ]

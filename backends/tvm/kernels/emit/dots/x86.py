@@ -70,6 +70,17 @@ class PmaddwdDots(QuadDots):
         return intrin(self.ops.i32, "llvm.x86.avx2.pmadd.wd", left, right)
 
 
+def spread_pair(b: Builder, ops: VectorOps, x: Buffer, place: Index) -> Expr:
+    """The two words from `place` on, in every lane."""
+    pair = b.let(reinterpret("int32", x.load(place, 2)))
+    return b.let(reinterpret(vector("int16", 2 * ops.lanes), ops.splat(pair)))
+
+
+def add_pairs(ops: VectorOps, total: Expr, left: Expr, right: Expr) -> Expr:
+    """vpdpwssd: the products of both words of a lane."""
+    return intrin(ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * ops.lanes}", total, left, right)
+
+
 class PairDots(VectorDots):
     """Words: two of one pixel in every lane times two of each channel."""
 
@@ -77,18 +88,15 @@ class PairDots(VectorDots):
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
         b, ops, vectors = self.b, self.ops, self.operands.vectors
-        lanes = 2 * ops.lanes
-        words = vector("int16", lanes)
-        weights = [self.weight_words(weight + v * lanes) for v in range(vectors)]
+        weights = [self.weight_words(weight + v * 2 * ops.lanes) for v in range(vectors)]
         for pixel, offset in enumerate(pixels):
-            pair = b.let(reinterpret("int32", self.operands.x.load(x + offset, 2)))
-            spread = b.let(reinterpret(words, ops.splat(pair)))
+            spread = spread_pair(b, ops, self.operands.x, x + offset)
             for v in range(vectors):
                 at = pixel * vectors + v
                 b.store(acc, at, self._added(acc[at], spread, weights[v]))
 
     def _added(self, total: Expr, left: Expr, right: Expr) -> Expr:
-        return intrin(self.ops.i32, f"llvm.x86.avx512.vpdpwssd.{32 * self.ops.lanes}", total, left, right)
+        return add_pairs(self.ops, total, left, right)
 
 
 class MaddDots(PairDots):
