@@ -80,7 +80,9 @@ class Step:
     """One kernel call, ``int32_t symbol(void *, ..., int32_t begin, int32_t end)``, over ``tasks`` independent units.
 
     ``grain`` is the fewest tasks worth a thread of their own: a step of fewer than ``2 * grain`` tasks runs inline.
-    ``label`` is the user's name of the layer, for messages and profiles.
+    ``label`` is the user's name of the layer, for messages and profiles. ``companions`` are small steps that neither
+    wait for this one nor it for them: whoever runs a range of its tasks runs the same part of theirs, with no wait
+    between. ``work`` is that of all, and a companion's own ``grain`` is of no use.
     """
 
     symbol: str
@@ -89,6 +91,12 @@ class Step:
     label: str
     grain: int = 1
     work: Work = field(default_factory=Work)
+    companions: tuple[Step, ...] = ()
+
+    @property
+    def calls(self) -> tuple[Step, ...]:
+        """The companions, then the step."""
+        return (*self.companions, self)
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ class Program:
 
 def symbols(level: LevelProgram) -> dict[str, int]:
     """The kernels a level calls, with their number of buffer arguments, in order of first use."""
-    return {step.symbol: len(step.args) for plan in level.plans for step in plan.steps}
+    return {call.symbol: len(call.args) for plan in level.plans for step in plan.steps for call in step.calls}
 
 
 def _check(good: bool, message: str) -> None:
@@ -206,10 +214,10 @@ def _check_level(program: Program, level: LevelProgram) -> None:
     arguments: dict[str, int] = {}
     for plan, signature in zip(level.plans, program.signatures, strict=True):
         _check(min(plan.arena_bytes, plan.slack, plan.scratch_bytes) >= 0, f"level {level.name}: a negative size")
-        for step in plan.steps:
-            _check_step(program.prefix, step, plan, signature)
-            known = arguments.setdefault(step.symbol, len(step.args))
-            _check(known == len(step.args), f"{step.symbol} is called with {known} and with {len(step.args)} arguments")
+        for call in (call for step in plan.steps for call in step.calls):
+            _check_step(program.prefix, call, plan, signature)
+            known = arguments.setdefault(call.symbol, len(call.args))
+            _check(known == len(call.args), f"{call.symbol} is called with {known} and with {len(call.args)} arguments")
 
 
 def _check_step(prefix: str, step: Step, plan: PlanProgram, signature: Signature) -> None:

@@ -168,13 +168,23 @@ def _plan_row(plan: PlanProgram, name: str) -> str:
 
 
 def _trampoline(step: Step, name: str) -> list[str]:
-    arguments = "".join(f"{_argument(ref)}, " for ref in step.args)
     return [
         f"static int32_t {name}(const struct frame *frame, uint8_t *scratch, int32_t begin, int32_t end) {{",
         "  (void)frame, (void)scratch;",
-        f"  return {step.symbol}({arguments}begin, end);",
+        *["  int32_t status;"] * bool(step.companions),
+        *(f"  if ((status = {_part(companion, step.tasks)})) return status;" for companion in step.companions),
+        f"  return {_call(step, 'begin', 'end')};",
         "}",
     ]
+
+
+def _part(companion: Step, tasks: int) -> str:
+    """The part of a companion's tasks that goes with a range of a step's."""
+    return _call(companion, *(f"first_of({companion.tasks}, {at}, {tasks})" for at in ("begin", "end")))
+
+
+def _call(step: Step, begin: str, end: str) -> str:
+    return f"{step.symbol}({''.join(f'{_argument(ref)}, ' for ref in step.args)}{begin}, {end})"
 
 
 def _argument(ref: Ref) -> str:

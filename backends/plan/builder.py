@@ -47,6 +47,7 @@ class Call:
     tasks: int
     label: str
     work: Work
+    companions: tuple[Call, ...] = ()
 
 
 @dataclass
@@ -69,6 +70,7 @@ class PlanBuilder:
     _bordered: dict[Value, Border] = field(default_factory=dict)
     _storages: list[Storage] = field(default_factory=list)
     _calls: list[Call] = field(default_factory=list)
+    _waiting: dict[Storage, Call] = field(default_factory=dict)
     _copies: dict[tuple[View, object], View] = field(default_factory=dict)
     _placed: dict[Value, tuple[Node, int]] = field(default_factory=dict)
     _done: set[Node] = field(default_factory=set)
@@ -150,7 +152,7 @@ class PlanBuilder:
             return whole
         view = whole.sliced((0, 0, *(before for before, _ in border.padding)), shape)
         fill = self.stored(int(border.fill)) if dtype == "act" else border.fill
-        self.call(border_spec(whole, border), "border", {"out": whole}, {"value": fill})
+        self.call(border_spec(whole, border), "border", {"out": whole}, {"value": fill}, waits=True)
         return view
 
     def scratch_view(self, shape: tuple[int, ...], dtype: str, order: Sequence[int] | None = None) -> View:
@@ -185,10 +187,11 @@ class PlanBuilder:
 
     def padded(self, value: Value, border: Border) -> View:
         """Channels-last view of a value together with its border, which holds ``border.fill``."""
-        source = self.view(value)
-        view = self.channels_last(source)
-        have = self._bordered.get(value) if view is source else None
-        if not border.is_empty and (have is None or not have.covers(border)):
+        view = self.view(value)
+        have = self._bordered.get(value)
+        if border.is_empty or (have is not None and have.covers(border)):
+            view = self.channels_last(view)
+        else:
             view = self._copied(view, channels_last_order(view.rank), border)
         starts = (0, 0, *(-before for before, _ in border.padding))
         return view.sliced(starts, (*view.shape[:2], *border.around(view.shape[2:])))
@@ -213,8 +216,13 @@ class PlanBuilder:
         label: str,
         views: Mapping[str, View],
         constants: Constants | None = None,
+        waits: bool = False,
     ) -> None:
-        """Add a kernel call: ``views`` for inputs and outputs by argument name, ``constants`` for its ``pack``."""
+        """Add a kernel call: ``views`` for inputs and outputs by argument name, ``constants`` for its ``pack``.
+
+        One that ``waits`` reads nothing, and writes what no kernel reads before others have written the rest of the
+        same buffer: it runs beside the first of them.
+        """
         spec = self._measured(spec)
         packed = spec.pack(self.isa, **{name: np.asarray(value) for name, value in (constants or {}).items()})
         reads = spec.over_read(self.isa)
@@ -229,12 +237,17 @@ class PlanBuilder:
             else:
                 arguments.append(self._operand(arg, views[arg.name], reads.get(arg.name, 0)))
         self._scratch = max(self._scratch, scratch)
-        step = len(self._calls)
+        work = self._work(spec, views, sum(array.nbytes for array in packed.values()))
+        made = Call(self._symbol(spec), tuple(arguments), spec.tasks(self.isa), label, work)
+        written = dict.fromkeys(views[arg.name].storage for arg in spec.args if arg.role == "out")
+        if waits:
+            self._waiting.update(dict.fromkeys(written, made))
+            return
         for argument in arguments:
             if isinstance(argument, View):
-                argument.storage.touch(step)
-        work = self._work(spec, views, sum(array.nbytes for array in packed.values()))
-        self._calls.append(Call(self._symbol(spec), tuple(arguments), spec.tasks(self.isa), label, work))
+                argument.storage.touch(len(self._calls))
+        found = tuple(self._waiting.pop(storage) for storage in written if storage in self._waiting)
+        self._calls.append(replace(made, companions=found))
 
     def _measured(self, spec: KernelSpec) -> KernelSpec:
         """The kernel, or the faster one that takes its place."""
@@ -333,8 +346,10 @@ class PlanBuilder:
         return PlanProgram(arena, aligned(self._slack), steps, self._scratch, most_alive(storages))
 
     def _step(self, call: Call) -> Step:
-        fewest = grain(call.work, call.tasks, self.isa.lanes)
-        return Step(call.symbol, tuple(_ref(v) for v in call.views), call.tasks, call.label, fewest, call.work)
+        companions = tuple(self._step(companion) for companion in call.companions)
+        work = replace(call.work, written=sum(part.work.written for part in (call, *companions)))
+        fewest = grain(work, call.tasks, self.isa.lanes)
+        return Step(call.symbol, tuple(map(_ref, call.views)), call.tasks, call.label, fewest, work, companions)
 
     def _bind_outputs(self) -> None:
         """Let the last kernels write into the user's buffers, or copy where they cannot."""

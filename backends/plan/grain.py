@@ -24,9 +24,8 @@ MACS: Mapping[str, float] = {
 #: In a cycle, for each lane: results made bytes, bytes of weights, and what kernels without products read and write.
 RESCALED, CONSTANTS, READ, WRITTEN = 0.3, 1, 0.5, 2
 #: Kernels without products, and about how many times as long as to read and write they take, by measurement on three
-#: x86 levels; a copy is taken to be like a border. Of others the bytes do not tell how long they take.
+#: x86 levels; a copy is taken to be like a conversion. Of others the bytes do not tell how long they take.
 MOVING: Mapping[str, float] = {
-    "border": 1,
     "copy": 1,
     "unary": 1,
     "binary": 1.4,

@@ -28,7 +28,7 @@ static size_t align_up(size_t bytes) { return (bytes + ALIGNMENT - 1) & ~(size_t
 static void serve_pieces(void *opaque, int32_t begin, int32_t end) {
   struct launch *launch = opaque;
   uint8_t *scratch = launch->frame->scratch + (size_t)begin * launch->frame->scratch_stride;
-  int32_t from = first_task(launch->step, launch->pieces, begin), to = first_task(launch->step, launch->pieces, end);
+  int32_t from = first_of(launch->step->tasks, begin, launch->pieces), to = first_of(launch->step->tasks, end, launch->pieces);
   rounding saved = enter_rounding();
   int32_t status = launch->step->call(launch->frame, scratch, from, to);
   leave_rounding(saved);

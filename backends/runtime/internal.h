@@ -16,6 +16,11 @@ struct frame {
 /* Calls a step's kernel for the tasks [begin, end) of one piece, and returns the kernel's status. */
 typedef int32_t (*step_function)(const struct frame *frame, uint8_t *scratch, int32_t begin, int32_t end);
 
+/* Where part `part` of `parts` even ones begins, of a number of tasks. */
+static inline int32_t first_of(int32_t tasks, int32_t part, int32_t parts) {
+  return (int32_t)((int64_t)tasks * part / parts);
+}
+
 struct step {
   step_function call;
   int32_t tasks; /* independent units of work */

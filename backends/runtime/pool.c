@@ -142,14 +142,10 @@ static int take_slice(struct member *owner, uint64_t ticket) {
   return SLICES;
 }
 
-static int32_t first_task(const struct step *step, int32_t pieces, int32_t piece) {
-  return (int32_t)((int64_t)step->tasks * piece / pieces);
-}
-
 static void serve_slice(struct pool *pool, int32_t thread, int32_t piece, int slice) {
   const struct job *job = &pool->job;
-  int32_t begin = first_task(job->step, job->pieces, piece);
-  int64_t tasks = first_task(job->step, job->pieces, piece + 1) - begin;
+  int32_t begin = first_of(job->step->tasks, piece, job->pieces);
+  int64_t tasks = first_of(job->step->tasks, piece + 1, job->pieces) - begin;
   int32_t from = begin + (int32_t)(tasks * SLICES_BEGIN[slice] / 8);
   int32_t to = begin + (int32_t)(tasks * SLICES_BEGIN[slice + 1] / 8);
   if (from == to) return;

@@ -45,6 +45,7 @@ def test_a_good_one() -> None:
         (replace(STEP, args=(Ref.arena(129),)), "outside of 128 bytes"),
         (replace(STEP, args=(Ref.weights(-1),)), "outside of inf bytes"),
         (replace(STEP, args=(Ref.scratch(1),)), "outside of 0 bytes"),
+        (replace(STEP, companions=(replace(STEP, tasks=0),)), "0 tasks"),
     ],
 )
 def test_bad_steps(step: Step, message: str) -> None:

@@ -179,10 +179,12 @@ def _called(patch: Patch, change: Callable[[KernelSpec, str, Any, Any], Call | N
     """Change (spec, views, constants) of every kernel call, or leave the call out."""
     original = PlanBuilder.call
 
-    def call(self: PlanBuilder, spec: KernelSpec, label: str, views: Any, constants: Any = None) -> None:
+    def call(
+        self: PlanBuilder, spec: KernelSpec, label: str, views: Any, constants: Any = None, waits: bool = False
+    ) -> None:
         changed = change(spec, label, views, constants)
         if changed is not None:
-            original(self, changed[0], label, *changed[1:])
+            original(self, changed[0], label, *changed[1:], waits=waits)
 
     patch.setattr(PlanBuilder, "call", call)
 

@@ -42,7 +42,7 @@ def test_what_tasks_a_step_has_does_not_change_how_many_threads_it_gets(work: Wo
         (Work("conv", "vnni", macs=10_000_000, rescaled=100_000), 16),
         (Work("binary", read=16_000, written=8_000), 1),
         (Work("binary", read=1_600_000, written=800_000), 16),
-        (Work("border", written=20_000), 1),
+        (Work("copy", read=10_000, written=10_000), 1),
         (Work("softmax", read=50_000, written=50_000), 8),
         (Work("scan", read=100, written=100), 16),
     ],

@@ -12,7 +12,7 @@ from .base import Arg, Array, KernelSpec, StridedView
 
 #: Bytes of the `value` constant: every vector store takes its prefix.
 VALUE_BYTES = 64
-#: Bytes that are worth a task. They are few because they are dear: a core waits for each line that another wrote last.
+#: Bytes of a task. The kernel that writes the image has the same number of threads or fewer, and each fills as much.
 TASK_BYTES = 2048
 
 
