@@ -105,7 +105,14 @@ class ConvEmitter:
             plan.lying,
             plan.dot.paired,
             Sharing(spec.shared, spec.in_channels, spec.out_channels // spec.shared) if spec.shared > 1 else None,
+            self._ends_half(),
         )
+
+    def _ends_half(self) -> bool:
+        """Whether the last vector of every channel block has few channels, and an instruction for half of it is cheaper."""
+        lanes = self.isa.lanes
+        few = 0 < self.spec.out_channels % lanes <= lanes // 2
+        return few and self.plan.blocks == 1 and self.plan.dot.loop == "vnni" and lanes == 16 and self.spec.shared == 1
 
     def weights_of(self, index: Expr) -> Expr:
         """What `Dots.accumulate` takes as the place of the weights of channel block `index`."""

@@ -36,7 +36,8 @@ class Operands:
 
     `lying` are these runs where pixels are made ready, and `runs` what is multiplied then. Each step of K asks for
     `ahead` cache lines of the weights that come next. The bias, and the results, are `paired` as in a `Dot`. Groups
-    that are `shared` lie side by side, in a pixel too.
+    that are `shared` lie side by side, in a pixel too. Of the last of several vectors of channels, or of the only one,
+    the upper `half` of the lanes may be without channels.
     """
 
     x: Buffer
@@ -50,6 +51,7 @@ class Operands:
     lying: Runs | None = None
     paired: bool = False
     shared: Sharing | None = None
+    half: bool = False
 
 
 Accumulators = list[list[Expr]]

@@ -34,18 +34,53 @@ class QuadDots(VectorDots):
 
 
 class VnniDots(QuadDots):
-    """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel."""
+    """vpdpbusd: four bytes of one pixel in every lane times four bytes of each channel.
+
+    Half a vector costs processors whose units have 256 bits half as much.
+    """
+
+    def start(self, pixels: int, channel: Expr) -> Buffer:
+        acc, last = super().start(pixels, channel), self.operands.vectors - 1
+        if self.operands.half:
+            self.halves = self.b.registers(pixels, vector("int32", self.ops.lanes // 2), "halves")
+            for pixel in range(pixels):
+                self.b.store(self.halves, pixel, self._low(acc[last]))
+        return acc
+
+    def results(self, acc: Buffer, pixels: int) -> Accumulators:
+        found = super().results(acc, pixels)
+        if not self.operands.half:
+            return found
+        lanes = self.ops.lanes
+        none = const(0, vector("int32", lanes // 2))
+        whole = [self.b.let(shuffle([self.halves[pixel], none], range(lanes))) for pixel in range(pixels)]
+        return [[*values[:-1], last] for values, last in zip(found, whole, strict=True)]
 
     def step(self, acc: Buffer, x: Index, pixels: Sequence[int], weight: Index, depth: int) -> None:
-        b, ops, vectors = self.b, self.ops, self.operands.vectors
-        width, bits = 4 * ops.lanes, 32 * ops.lanes
+        b, ops, vectors, half = self.b, self.ops, self.operands.vectors, self.operands.half
+        width, places = 4 * ops.lanes, [weight + v * 4 * ops.lanes for v in range(vectors)]
+        sizes = [width] * (vectors - half) + [width // 2] * half
         self.fetch_ahead()
-        weights = [b.let(self.operands.weight.load(weight + v * width, width)) for v in range(vectors)]
+        weights = [b.let(self.operands.weight.load(place, size)) for place, size in zip(places, sizes, strict=True)]
         for pixel, offset in enumerate(pixels):
-            spread = b.let(reinterpret(vector("uint8", width), self.spread(x + offset)))
-            for v in range(vectors):
-                at = pixel * vectors + v
-                b.store(acc, at, intrin(ops.i32, f"llvm.x86.avx512.vpdpbusd.{bits}", acc[at], spread, weights[v]))
+            spread = self._held(self.spread(x + offset)) if half else self.spread(x + offset)
+            for v in range(vectors - half):
+                self._add(acc, pixel * vectors + v, spread, weights[v])
+            if half:
+                self._add(self.halves, pixel, self._low(spread), weights[-1])
+
+    def _held(self, words: Expr) -> Expr:
+        """The same, of which LLVM does not know that all lanes are alike: it would read them twice to have half of them."""
+        return self.b.let(reinterpret(self.ops.i32, self.ops.fence(reinterpret(self.ops.f32, words))))
+
+    def _low(self, words: Expr) -> Expr:
+        return self.b.let(shuffle([words], range(self.ops.lanes // 2)))
+
+    def _add(self, acc: Buffer, at: int, spread: Expr, weights: Expr) -> None:
+        lanes = int(spread.ty.dtype.lanes)
+        quads, total = reinterpret(vector("uint8", 4 * lanes), spread), vector("int32", lanes)
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+        self.b.store(acc, at, intrin(total, name, acc[at], self.b.let(quads), weights))
 
 
 class PmaddwdDots(QuadDots):
