@@ -12,6 +12,7 @@ from kernels.quantized import logical, random_quant, random_stored, stored, zero
 from kernels.strided_cases import extent, gapped, strided
 from octavo.backends.tvm.isa import ISAS, Isa
 from octavo.backends.tvm.kernels.elementwise import BinaryOp, BinarySpec
+from octavo.backends.tvm.kernels.epilogue import Epilogue
 from octavo.backends.tvm.kernels.strided import dense_strides
 from octavo.backends.tvm.kernels.unary import UnarySpec
 from octavo.ir.ops.integer import QAdd, QMul, QSub, Requantize, multiplier
@@ -25,10 +26,12 @@ BINARIES = [
     BinarySpec("add", (1,)),
     BinarySpec("mul", (1, 9, 5, 70), b_strides=(70, 0, 0, 1)),
     BinarySpec("mul", (2, 33, 40), b_strides=(33, 1, 0), a_strides=gapped((2, 33, 40), 3)),
+    *(BinarySpec(op, (49, 144), b_strides=(0, 1)) for op in ("mul", "sub")),
+    BinarySpec("mul", (21, 40), a_strides=(0, 1), out_strides=(43, 1)),
     BinarySpec("add", (5, 70), b_strides=(0, 0), out_strides=(75, 1)),
     BinarySpec("sub", (4, 6, 5), (1, 4, 24), (30, 1, 6)),
-    BinarySpec("add", (3, 90), out="f32"),
-    BinarySpec("mul", (3, 17), out="f32", b_strides=(1, 0)),
+    BinarySpec("add", (3, 90), epilogue=Epilogue("f32")),
+    BinarySpec("mul", (3, 17), b_strides=(1, 0), epilogue=Epilogue("f32")),
 ]
 UNARIES = [
     *(
@@ -63,9 +66,9 @@ def binary_case(spec: BinarySpec, isa: Isa, rng: np.random.Generator) -> tuple[C
     qa, qb, qo = (random_quant(rng) for _ in range(3))
     if spec.op == "mul":
         qo = per_tensor(qa.scale[0] * qb.scale[0] * 40, qo.zero_point[0])
-    target = qo if spec.out == "byte" else None
+    target = qo if spec.epilogue.out == "byte" else None
     clamp, bounds = _bounds(rng, qo)
-    if spec.out == "f32":
+    if spec.epilogue.out == "f32":
         clamp, bounds = (-0.25, 0.5), {"lo": np.array(-0.25, "float32"), "hi": np.array(0.5, "float32")}
     arrays: dict[str, Any] = {"a_zero_point": zero_of(qa, isa), "b_zero_point": zero_of(qb, isa), **bounds}
     if spec.op == "mul":
@@ -74,6 +77,7 @@ def binary_case(spec: BinarySpec, isa: Isa, rng: np.random.Generator) -> tuple[C
         arrays |= {"a_multiplier": multiplier([qa], target)[0], "b_multiplier": multiplier([qb], target)[0]}
     if target is not None:
         arrays["zero_point"] = zero_of(target, isa)
+    spec = spec.fitted(isa, arrays)
     out = np.full(extent(spec.shape, places[2]) + 5, 77, isa.act_dtype if target else "float32")
     wanted = out.copy()
     types = [TensorType(DType.I8, spec.shape, quant) for quant in (qa, qb)]
@@ -130,7 +134,7 @@ def drawn_binary(rng: np.random.Generator) -> BinarySpec:
     gap = int(rng.integers(0, 4))
     op: BinaryOp = ("add", "sub", "mul")[int(rng.integers(3))]
     out: Literal["byte", "f32"] = "f32" if rng.random() < 0.2 else "byte"
-    return BinarySpec(op, shape, strides(gap, 0.2), strides(gap, 0.3), strides(gap, 0), out)
+    return BinarySpec(op, shape, strides(gap, 0.2), strides(gap, 0.3), strides(gap, 0), Epilogue(out))
 
 
 @pytest.mark.parametrize("level", every_level())

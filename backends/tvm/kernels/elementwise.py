@@ -8,14 +8,16 @@ Then ``y = int(rint(clamp(t, lo, hi))) + zp``, or float32 ``clamp(t, lo, hi)``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..isa import Isa
 from .base import Arg, Array, KernelSpec
-from .epilogue import PARAM_WORDS, pack_params
+from .epilogue import PARAM_WORDS, Epilogue, pack_params
 from .strided import Loops, Strides, dense_strides, plan_loops
 
 BinaryOp = Literal["add", "sub", "mul"]
@@ -30,8 +32,8 @@ class BinarySpec(KernelSpec):
     """`a` and `b` broadcast to `shape`; strides are in elements, 0 along a broadcast axis, contiguous when None.
 
     `pack` takes: a_zero_point and b_zero_point (stored domain); a_multiplier, b_multiplier (add, sub) or multiplier
-    (mul), float32 0-d; for byte output zero_point and optionally lo, hi relative to it; for ``out="f32"`` optionally
-    lo and hi as real numbers.
+    (mul), float32 0-d; for byte output zero_point and optionally lo, hi relative to it; for float32 optionally lo and hi
+    as real numbers.
     """
 
     op: BinaryOp
@@ -39,7 +41,13 @@ class BinarySpec(KernelSpec):
     a_strides: Strides | None = None
     b_strides: Strides | None = None
     out_strides: Strides | None = None
-    out: Literal["byte", "f32"] = "byte"
+    epilogue: Epilogue = field(default_factory=Epilogue)
+
+    def fitted(self, isa: Isa, arrays: Mapping[str, npt.ArrayLike]) -> BinarySpec:
+        """The kernel that leaves out what the constants `arrays`, as `pack` takes them, do not need."""
+        terms = [abs(float(np.asarray(arrays.get(name, 0.0)))) for name in ("a_multiplier", "b_multiplier")]
+        known = {"multiplier": np.float32(0), **arrays, "residual_multiplier": max(terms)}
+        return replace(self, epilogue=self.epilogue.fitted(isa, known))
 
     @property
     def args(self) -> tuple[Arg, ...]:
@@ -47,7 +55,7 @@ class BinarySpec(KernelSpec):
             Arg("a", "act", "in"),
             Arg("b", "act", "in"),
             Arg("params", "int32", "const"),
-            Arg("out", "act" if self.out == "byte" else "float32", "out"),
+            Arg("out", self.epilogue.out_dtype, "out"),
         )
 
     @property
@@ -60,7 +68,7 @@ class BinarySpec(KernelSpec):
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         words = np.zeros(BINARY_WORDS, "int32")
-        if self.out == "byte":
+        if self.epilogue.out == "byte":
             words[:PARAM_WORDS] = pack_params(isa, arrays)
         words[[A_ZERO_POINT, B_ZERO_POINT]] = int(arrays["a_zero_point"]), int(arrays["b_zero_point"])
         floats = words.view("float32")

@@ -12,6 +12,7 @@ from ....ir.ops.integer import QAdd, QBinary, QMul, QSub, QTable, Requantize, mu
 from ...plan.builder import Constants, PlanBuilder
 from ...plan.views import View
 from ..kernels.elementwise import BinarySpec
+from ..kernels.epilogue import Epilogue
 from ..kernels.table import TableSpec
 from ..kernels.unary import UnarySpec
 from .registry import lowers
@@ -43,8 +44,9 @@ def lower_binary(site: PlanBuilder, node: Node) -> None:
         constants |= rounding_constants(site, op.out, op.clamp)
     elif op.clamp is not None:
         constants["lo"], constants["hi"] = np.float32(op.clamp[0]), np.float32(op.clamp[1])
-    spec = BinarySpec(NAMES[type(op)], out.shape, a.strides, b.strides, out.strides, "byte" if op.out else "f32")
-    site.call(spec, node.where, {"a": a, "b": b, "out": out}, constants)
+    epilogue = Epilogue("byte" if op.out else "f32")
+    spec = BinarySpec(NAMES[type(op)], out.shape, a.strides, b.strides, out.strides, epilogue)
+    site.call(spec.fitted(site.isa, constants), node.where, {"a": a, "b": b, "out": out}, constants)
 
 
 @lowers(Requantize)

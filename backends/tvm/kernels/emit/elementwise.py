@@ -11,7 +11,6 @@ from ...isa import Isa, vector_ops
 from ...isa.vector import VectorOps
 from ..base import emitter
 from ..elementwise import A_FACTOR, A_ZERO_POINT, B_FACTOR, B_ZERO_POINT, F32_HI, F32_LO, BinarySpec
-from ..epilogue import Epilogue
 from .epilogue import EpilogueEmitter
 from .strided import emit_loops
 
@@ -21,21 +20,21 @@ def emit(spec: BinarySpec, isa: Isa, symbol: str) -> Any:
     """Blocks of four native vectors; an operand that is constant along them is converted once per block."""
     b, ops = Builder(symbol), vector_ops(isa)
     buffers = {arg.name: b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args}
-    epilogue = EpilogueEmitter(b, ops, Epilogue(), buffers)
+    epilogue = EpilogueEmitter(b, ops, spec.epilogue, buffers)
     strides = spec.loops.inner_strides
 
     def block(at: list[Expr], count: int) -> None:
         left = _centered(b, ops, buffers, ("a", A_ZERO_POINT), at[0], count, strides[0])
         right = _centered(b, ops, buffers, ("b", B_ZERO_POINT), at[1], count, strides[1])
         values = _combined(ops, buffers["params"], spec, left, right)
-        if spec.out == "byte":
+        if spec.epilogue.out == "byte":
             epilogue.store_quantized(values, at[2], count)
         else:
             low, high = (ops.splat(reinterpret("float32", buffers["params"][word])) for word in (F32_LO, F32_HI))
             clamped = [b.let(ops.clamp(value, low, high)) for value in values]
             ops.store_words(b, buffers["out"], at[2], clamped, count)
 
-    emit_loops(b, spec.loops, 4 * ops.lanes, block, broadcasts=True)
+    emit_loops(b, spec.loops, 4 * ops.lanes, block, broadcasts=True, unit=ops.lanes)
     return b.finish(spec.noalias)
 
 

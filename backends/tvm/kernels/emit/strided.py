@@ -15,11 +15,14 @@ from ..strided import RUN, Loops
 Body = Callable[[list[Expr], int], None]
 
 
-def emit_loops(b: Builder, loops: Loops, step: int, body: Body, *, broadcasts: bool = False) -> None:
+def emit_loops(
+    b: Builder, loops: Loops, step: int, body: Body, *, broadcasts: bool = False, unit: int | None = None
+) -> None:
     """All tasks of a kernel: `body` for blocks of `step` elements along the last axis, or of one if it is scattered.
 
     `broadcasts` says that the body knows what to do with an operand that is constant along the last axis.
-    The last block of a longer run is moved back to end with it, so blocks may overlap: operands must not change.
+    The last block of a longer run is moved back to end with it, so blocks may overlap: operands must not change. It is
+    smaller, of as many `unit` as it needs, where half a block is enough.
     """
     with b.tasks() as task, ExitStack() as stack:
         task, run = b.split(task, loops.runs)
@@ -29,7 +32,7 @@ def emit_loops(b: Builder, loops: Loops, step: int, body: Body, *, broadcasts: b
             starts = [_moved(b, start, index, row[axis]) for start, row in zip(starts, loops.strides, strict=True)]
         if loops.scalar or not (broadcasts or loops.contiguous):
             step = 1
-        _run(b, loops, starts, run, step, body)
+        _run(b, loops, starts, run, step, unit, body)
 
 
 def _task_starts(b: Builder, loops: Loops, task: Expr) -> list[Expr]:
@@ -48,7 +51,9 @@ def _moved(b: Builder, start: Expr, index: Expr, stride: int) -> Expr:
     return b.let(start + index * stride) if stride else start
 
 
-def _run(b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int, body: Body) -> None:
+def _run(
+    b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int, unit: int | None, body: Body
+) -> None:
     """One run, or part number `run` of a long one; the last part takes what is left."""
     count = loops.inner
 
@@ -58,16 +63,17 @@ def _run(b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int,
     if count <= step:
         block(i64(0), count)
         return
-    blocks = -(-count // step)
-
-    if loops.runs == 1:
-        with b.loop(0, blocks) as number:
-            block(block_start(b, number, step, count), step)
-        return
-    first = b.let(run * (RUN // step))
-    last = b.let(tirx.Select(run == loops.runs - 1, i64(blocks), first + RUN // step))
+    tail = -(-(count % step) // unit) * unit if unit and count % step <= step // 2 else 0
+    blocks = count // step if tail else -(-count // step)
+    first, last = i64(0), i64(blocks)
+    if loops.runs > 1:
+        first = b.let(run * (RUN // step))
+        last = b.let(tirx.Select(run == loops.runs - 1, i64(blocks), first + RUN // step))
     with b.loop(first, last) as number:
-        block(block_start(b, number, step, count), step)
+        block(number * step if tail else block_start(b, number, step, count), step)
+    if tail:
+        with b.when(run == loops.runs - 1):
+            block(i64(count - tail), tail)
 
 
 def block_start(b: Builder, number: Expr, step: int, count: int) -> Expr:
