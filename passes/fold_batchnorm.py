@@ -48,8 +48,8 @@ class _Affine:
 class FoldBatchnorm(Pass):
     """Fold batch norms and per-channel scales and shifts into the weights beside them.
 
-    A batch norm with no layer to take it becomes a depthwise 1x1 convolution, or a multiply and an add where there
-    are no spatial dimensions.
+    A batch norm with no layer to take it becomes a depthwise 1x1 convolution, which takes the scales and shifts behind
+    it, or a multiply and an add where there are no spatial dimensions.
     """
 
     name: ClassVar[str] = "fold-batchnorm"
@@ -57,7 +57,8 @@ class FoldBatchnorm(Pass):
 
     def apply(self, graph: Graph, context: PassContext) -> bool:
         folded = rewrite(graph, (scale_through_activation, after_layer, before_layer), context)
-        return rewrite(graph, (standalone,), context) or folded
+        # What scales a batch norm that became a layer itself is folded like that of any layer.
+        return rewrite(graph, (standalone, after_layer), context) or folded
 
 
 @pattern(BatchNorm, Mul, Add, Sub, Div)
