@@ -15,6 +15,7 @@ from octavo.backends.tvm.kernels.strided import dense_strides
 CASES = [
     FloatLayerNormSpec((5,), 384),
     FloatLayerNormSpec((2, 3), 70, (300, 75), (290, 90)),
+    FloatLayerNormSpec((3, 11), 70, (900, 75), (1000, 90), x="byte", out="byte"),
     FloatLayerNormSpec((4,), 9, x="byte", out="byte"),
     FloatLayerNormSpec((7,), 48, x="byte"),
     FloatLayerNormSpec((3,), 200, out="byte"),

@@ -20,6 +20,9 @@ X_ZERO_POINT, X_SCALE, OUT_SCALE, EPSILON = range(PARAM_WORDS, PARAM_WORDS + 4)
 NORM_WORDS = PARAM_WORDS + 16
 #: Virtual lanes of a sum: element i of a row belongs to lane i modulo this.
 LANES = 64
+#: Rows that a task computes side by side, and elements of them. Of one row each sum waits for the one before, and then for
+#: quotients and a root; those of several rows do not wait for each other.
+MOST_ROWS, MOST_ELEMENTS = 4, 2048
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class FloatLayerNormSpec(KernelSpec):
     lanes, which are then halved (lane i with i + 32, i + 16...). The result is t, or ``quantize`` of t as `unary` has
     it; not `affine` leaves gain and shift out. `pack` takes epsilon (float32, 0-d), gain and, optionally, shift
     float32[length], for bytes x_zero_point (stored domain) and x_scale, and for bytes as results zero_point and
-    out_scale. One task is one row.
+    out_scale. A task is `together` rows.
     """
 
     rows: tuple[int, ...]
@@ -55,8 +58,18 @@ class FloatLayerNormSpec(KernelSpec):
         dense = tuple(self.length * stride for stride in dense_strides(self.rows))
         return plan_rows(self.rows, self.x_strides or dense, self.out_strides or dense)
 
+    @property
+    def together(self) -> int:
+        """Rows of a task, neighbours along the last axis of `loops` that has any."""
+        return max(1, min(MOST_ROWS, MOST_ELEMENTS // self.length, self.loops.shape[-2]))
+
+    @property
+    def parts(self) -> int:
+        """Tasks along that axis."""
+        return -(-self.loops.shape[-2] // self.together)
+
     def tasks(self, isa: Isa) -> int:
-        return math.prod(self.rows)
+        return math.prod(self.loops.shape[:-2]) * self.parts
 
     def pack(self, isa: Isa, **arrays: Array) -> dict[str, Array]:
         words = np.zeros(NORM_WORDS, "int32")

@@ -26,7 +26,7 @@ def emit_loops(
     """
     with b.tasks() as task, ExitStack() as stack:
         task, run = b.split(task, loops.runs)
-        starts = _task_starts(b, loops, task)
+        starts = task_starts(b, loops, task)
         for axis in range(loops.task_axes, len(loops.shape) - 1):
             index = stack.enter_context(b.loop(0, loops.shape[axis]))
             starts = [_moved(b, start, index, row[axis]) for start, row in zip(starts, loops.strides, strict=True)]
@@ -35,7 +35,8 @@ def emit_loops(
         _run(b, loops, starts, run, step, unit, body)
 
 
-def _task_starts(b: Builder, loops: Loops, task: Expr) -> list[Expr]:
+def task_starts(b: Builder, loops: Loops, task: Expr) -> list[Expr]:
+    """Where a task begins in every operand."""
     starts: list[Expr] = [i64(0)] * len(loops.strides)
     for axis in range(loops.task_axes):
         behind = math.prod(loops.shape[axis + 1 : loops.task_axes])
