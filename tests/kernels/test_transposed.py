@@ -35,6 +35,9 @@ CONVS = [
     _conv(1, _axis(5, 2, 2), _axis(7, 2, 2), (12, 20), 1, residual=False),
     _conv(2, _axis(4, 3, 2, 1, extra=1), _axis(5, 3, 2, 1, extra=1), (9, 6), 1, residual=True),
     _conv(1, _axis(3, 4, 2, 1), _axis(6, 5, 3, 2, dilation=2), (6, 5), 2, residual=False),
+    _conv(1, _axis(6, 2, 2), _axis(9, 2, 2), (24, 1), 1, residual=True),
+    _conv(2, _axis(3, 3, 2, 1), _axis(5, 4, 4), (7, 3), 1, residual=True),
+    _conv(1, _axis(5, 2, 2), _axis(4, 2, 2), (6, 4), 2, residual=False),
     _conv(1, _axis(4, 1, 3), _axis(3, 2, 3), (4, 10), 1, residual=False),
     _conv(1, _axis(1, 1), _axis(9, 5, 4, 1, dilation=4, extra=2), (8, 16), 1, residual=False),
 ]
@@ -79,7 +82,7 @@ def test_transposed_convolutions_equal_their_definition(level: str) -> None:
             buffers = {"x": padded.reshape(-1), "out": np.zeros(acc.size, isa.act_dtype)}
             if residual is not None:
                 buffers["residual"] = residual
-            own = {**arrays, "weight": phase.weight(weight)}
+            own = {name: np.asarray(array) for name, array in phase.constants({**arrays, "weight": weight}).items()}
             spec = replace(phase.spec, epilogue=phase.spec.epilogue.fitted(isa, own))
             cases.append(Case(spec, {**buffers, **spec.pack(isa, **own)}))
         expected.append((wanted.reshape(-1), len(conv.phases)))

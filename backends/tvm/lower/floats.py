@@ -129,7 +129,7 @@ def lower_conv_transpose(site: PlanBuilder, node: Node) -> None:
     kernels = weight if weight.ndim == IMAGE_RANK else weight[:, :, None]
     for phase in whole.phases:
         shared = {f.name: getattr(phase.spec, f.name) for f in fields(FloatConvSpec) if f.name != "residual"}
-        constants = {"weight": phase.weight(kernels), **_tail(site, node, op.clamp)}
+        constants = phase.constants({"weight": kernels, **_tail(site, node, op.clamp)})
         site.call(FloatConvSpec(**shared), node.where, {"x": source, "out": out}, constants)
 
 

@@ -174,7 +174,7 @@ def lower_qconv_transpose(site: PlanBuilder, node: Node) -> None:
     if sparse.has_zeros(tail.weight):
         site.note(node, "dense: transposed convolutions have no sparse kernel")
     for phase in whole.phases:
-        own = {**constants, "weight": phase.weight(np.asarray(constants["weight"]))}
+        own = phase.constants(constants)
         spec = replace(phase.spec, epilogue=phase.spec.epilogue.fitted(site.isa, own))
         site.call(spec, node.where, tail.views(source, out), own)
 
