@@ -347,7 +347,7 @@ class PlanBuilder:
 
     def _step(self, call: Call) -> Step:
         companions = tuple(self._step(companion) for companion in call.companions)
-        work = replace(call.work, written=sum(part.work.written for part in (call, *companions)))
+        work = replace(call.work, written=sum(part.work.written for part in (call, *call.companions)))
         fewest = grain(work, call.tasks, self.isa.lanes)
         return Step(call.symbol, tuple(map(_ref, call.views)), call.tasks, call.label, fewest, work, companions)
 

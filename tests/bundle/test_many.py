@@ -22,7 +22,7 @@ FEATURE = (LEVEL,)
 
 
 def halves(toy: Toy, kernels: tuple[str, str], rows: tuple[int, int] = (ROWS, ROWS)) -> tuple[Step, ...]:
-    """x (float32) -> q (int8), and n (int32) -> f (float32), which have nothing to do with each other."""
+    """Two steps without anything in common: x (float32) -> q (int8), and n (int32) -> f (float32)."""
     return tuple(
         Step(f"{toy.prefix}_{LEVEL}_{kernel}", (Ref.input(i), Ref.output(i)), rows[i], f"half {i}")
         for i, kernel in enumerate(kernels)

@@ -12,7 +12,7 @@ from .base import Arg, Array, KernelSpec, StridedView
 
 #: Bytes of the `value` constant: every vector store takes its prefix.
 VALUE_BYTES = 64
-#: Bytes of a task. The kernel that writes the image has the same number of threads or fewer, and each fills as much.
+#: Bytes of a task: the tasks of the kernel that writes the image bring along equal shares of these.
 TASK_BYTES = 2048
 
 

@@ -32,8 +32,8 @@ class BinarySpec(KernelSpec):
     """`a` and `b` broadcast to `shape`; strides are in elements, 0 along a broadcast axis, contiguous when None.
 
     `pack` takes: a_zero_point and b_zero_point (stored domain); a_multiplier, b_multiplier (add, sub) or multiplier
-    (mul), float32 0-d; for byte output zero_point and optionally lo, hi relative to it; for float32 optionally lo and hi
-    as real numbers.
+    (mul), float32 0-d; for byte output zero_point and optionally lo, hi relative to it; for float32 optionally lo and
+    hi as real numbers.
     """
 
     op: BinaryOp

@@ -20,8 +20,8 @@ X_ZERO_POINT, X_SCALE, OUT_SCALE, EPSILON = range(PARAM_WORDS, PARAM_WORDS + 4)
 NORM_WORDS = PARAM_WORDS + 16
 #: Virtual lanes of a sum: element i of a row belongs to lane i modulo this.
 LANES = 64
-#: Rows that a task computes side by side, and elements of them. Of one row each sum waits for the one before, and then for
-#: quotients and a root; those of several rows do not wait for each other.
+#: Rows that a task computes side by side, and elements of them. In one row each sum waits for the one before, and then
+#: for quotients and a root; those of several rows do not wait for each other.
 MOST_ROWS, MOST_ELEMENTS = 4, 2048
 
 

@@ -61,8 +61,8 @@ class Axis:
 class Phase:
     """One ordinary convolution: `spec`, and which kernel rows and columns it uses, in its own order.
 
-    The columns are those of each of the pixels that lie side by side. A phase that no kernel element reaches has one tap
-    with a zero weight: its output is the bias.
+    The columns are those of each of the pixels that lie side by side. A phase that no kernel element reaches has one
+    tap with a zero weight: its output is the bias.
     """
 
     spec: ConvSpec
@@ -70,7 +70,7 @@ class Phase:
     columns: tuple[tuple[int, ...], ...]
 
     def constants(self, constants: Mapping[str, npt.ArrayLike]) -> dict[str, npt.ArrayLike]:
-        """What `ConvSpec.pack` takes, out of the same for the whole, where weight[C, O / groups, *kernel] is transposed."""
+        """What `ConvSpec.pack` takes, out of the same for the whole, where weight is [C, O / groups, *kernel]."""
         own = {**constants, "weight": self._weight(np.asarray(constants["weight"]))}
         repeated = {name: np.tile(constants[name], len(self.columns)) for name in BY_CHANNEL if name in constants}
         return {**own, **repeated}

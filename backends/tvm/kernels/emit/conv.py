@@ -109,7 +109,7 @@ class ConvEmitter:
         )
 
     def _ends_half(self) -> bool:
-        """Whether the last vector of every channel block has few channels, and an instruction for half of it is cheaper."""
+        """Whether the last vector of every block has few channels, and an instruction for half of it is cheaper."""
         lanes = self.isa.lanes
         few = 0 < self.spec.out_channels % lanes <= lanes // 2
         return few and self.plan.blocks == 1 and self.plan.dot.loop == "vnni" and lanes == 16 and self.spec.shared == 1

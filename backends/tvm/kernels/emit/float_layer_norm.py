@@ -26,7 +26,7 @@ Load = Callable[[Expr, int], list[Expr]]
 
 @emitter(FloatLayerNormSpec)
 def emit(spec: FloatLayerNormSpec, isa: Isa, symbol: str) -> Any:
-    """Three passes over some rows, which stay in the first cache: the mean, the variance, and blocks of four vectors."""
+    """Three passes over some rows, which stay in the first cache: mean, variance, and blocks of four vectors."""
     b, ops = Builder(symbol), vector_ops(isa)
     buffers = {arg.name: b.arg(arg.name, arg.dtype_on(isa)) for arg in spec.args}
     work = _LayerNorm(b, ops, spec, buffers)

@@ -52,9 +52,7 @@ def _moved(b: Builder, start: Expr, index: Expr, stride: int) -> Expr:
     return b.let(start + index * stride) if stride else start
 
 
-def _run(
-    b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int, unit: int | None, body: Body
-) -> None:
+def _run(b: Builder, loops: Loops, starts: Sequence[Expr], run: Expr, step: int, unit: int | None, body: Body) -> None:
     """One run, or part number `run` of a long one; the last part takes what is left."""
     count = loops.inner
 

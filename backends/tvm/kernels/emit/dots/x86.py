@@ -70,7 +70,7 @@ class VnniDots(QuadDots):
                 self._add(self.halves, pixel, self._low(spread), weights[-1])
 
     def _held(self, words: Expr) -> Expr:
-        """The same, of which LLVM does not know that all lanes are alike: it would read them twice to have half of them."""
+        """The same, of which LLVM does not know that all lanes are alike: it would read them twice to have half."""
         return self.b.let(reinterpret(self.ops.i32, self.ops.fence(reinterpret(self.ops.f32, words))))
 
     def _low(self, words: Expr) -> Expr:
