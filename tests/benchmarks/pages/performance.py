@@ -55,6 +55,8 @@ What bounds what falls short:
   other core wrote last, on weights that both read from memory, and on virtual machines to whoever else uses the core.
   How long a line takes from core to core changes by itself on these virtual machines, from one minute to the next, and
   with it what a second thread is worth to small networks. That of the Zen 5 took long while MobileNetV2 was measured.
+  Machines other than the Zen 4 (avx2, avx512vnni) were measured when borders of images were steps of their own: 17 of
+  MobileNetV2's.
   The machine with AMX, and the one with AVX2 alone, were measured before threads left each other's CPU and helped each
   other, and while ONNX Runtime's threads still spun on one of the two CPUs when octavo's turn came.
 - *i8mm*: what is neither sdot nor smmla is the same on both levels; a table under "ARM" has the least that is left."""
